@@ -1,0 +1,67 @@
+# `make serve` and `make test` do everything on a fresh machine with Python 3.11 or newer.
+#
+#   make serve ARGS="--port 8123 --model DIR"    hands options on to `millpond serve`
+#   make test  ARGS="tests/scheduler -x"         hands options on to pytest
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The very versions that Millpond was tested with; `make constraints` writes them anew.
+CONSTRAINTS := constraints.txt
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+
+.PHONY: serve test soak lint format bench constraints clean
+
+serve: $(VENV)/installed
+	@$(BIN)/millpond serve $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# sentence-transformers, the yardstick, gets an environment of its own: it brings torch.
+bench: $(VENV)/installed-dev .venv-bench/installed
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+$(VENV)/bin/python:
+	@echo "making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Millpond needs Python 3.11 or newer: set PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
+	@echo "installing Millpond into $(VENV) (about 1 GB, some minutes the first time)"
+	@$(PIP) --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing what the tests and checks need"
+	@$(PIP) --editable '.[cpu,dev]'
+	@touch $@
+
+.venv-bench/installed: benchmarks/requirements-sentence-transformers.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# The newest versions that pyproject.toml allows, in an environment of their own.
+constraints:
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/pip install --quiet --disable-pip-version-check '.[cpu,dev]'
+	.venv-constraints/bin/pip freeze --exclude millpond | grep -v ' @ ' > $(CONSTRAINTS)
+	rm -rf .venv-constraints
+
+clean:
+	rm -rf $(VENV) .venv-bench build dist *.egg-info
