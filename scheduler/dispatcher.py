@@ -1,0 +1,197 @@
+"""The dispatch loop: whenever a worker has a free slot, the next micro-batch is formed, leased and sent.
+
+There is no timer that holds work back: an idle worker gets work at once, and while all are busy the next batch grows.
+One scheduler leads a model at a time. All it knows lies in a `Term`, which is thrown away whenever Redis fails it or
+another takes over; the next term reads everything anew.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from typing import Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from scheduler import leases, metrics
+from scheduler.connection import BLOCK_MS, is_passing
+from scheduler.errors import LeadershipLostError
+from scheduler.fleet import Fleet, Worker
+from scheduler.keys import LANES, ModelKeys
+from scheduler.messages import Entry
+from scheduler.policy import next_batch
+from scheduler.queue import LaneReader, Waiting
+from scheduler.settings import TICK_SECONDS
+
+log = logging.getLogger(__name__)
+
+WINDOW = 4_096
+"""Items of a lane held in memory at once. The rest waits in Redis, where it costs this process nothing."""
+
+
+class Broker(Protocol):
+    """Carries the ids of micro-batches to workers."""
+
+    async def send(self, worker_id: str, batch_id: str) -> None:
+        """Puts a micro-batch into a worker's queue."""
+
+    async def discard(self, worker_id: str) -> None:
+        """Removes the queue of a worker that is gone."""
+
+
+class Dispatcher:
+    """Leads one model whenever no other scheduler does."""
+
+    def __init__(self, redis: Redis, model: str, broker: Broker) -> None:
+        self._redis = redis
+        self._keys = ModelKeys(model)
+        self._broker = broker
+
+    async def run(self) -> None:
+        """Serves term after term until cancelled."""
+        pause = TICK_SECONDS
+        while True:
+            try:
+                token = int(await leases.lead(self._keys, None).run(self._redis))
+                if token:
+                    log.info("leading %s, term %d", self._keys.model, token)
+                    await Term(self._redis, self._keys, token, self._broker).serve()
+            except* (RedisError, OSError, LeadershipLostError) as group:
+                for error in group.exceptions:
+                    if isinstance(error, RedisError) and not is_passing(error):
+                        raise
+                log.warning("not leading %s: %s", self._keys.model, group.exceptions[0])
+            await asyncio.sleep(pause)
+
+
+class Term:
+    """One leader's time in office, with its window on the lanes."""
+
+    def __init__(self, redis: Redis, keys: ModelKeys, token: int, broker: Broker) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._token = token
+        self._broker = broker
+        self._window: dict[int, OrderedDict[Entry, Waiting]] = {number: OrderedDict() for number in range(len(LANES))}
+        self._fleet = Fleet(redis, keys)
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Dispatches until Redis fails, another leads, or the task is cancelled.
+
+        Raises:
+            ExceptionGroup: of the errors that ended the term.
+        """
+        await self._look_at_workers()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for duty in (self._listen(), self._read_lanes(), self._keep_office(), self._dispatch()):
+                    group.create_task(duty)
+        except asyncio.CancelledError:
+            await leases.resign(self._keys, self._token).run(self._redis)
+            raise
+
+    async def _read_lanes(self) -> None:
+        """Keeps the window filled; a lane whose part of it is full is left alone until there is room."""
+        reader = LaneReader(self._redis, self._keys)
+        while True:
+            self._room.clear()
+            lanes = [number for number, held in self._window.items() if len(held) < WINDOW]
+            if not lanes:
+                await self._room.wait()
+                continue
+            # With a lane left out, the read must end soon: room in it would go unnoticed.
+            block_ms = BLOCK_MS if len(lanes) == len(LANES) else 50
+            found = await reader.read(lanes, block_ms)
+            for waiting in found:
+                self._window[waiting.entry.lane][waiting.entry] = waiting
+            if found:
+                self._wake.set()
+
+    async def _listen(self) -> None:
+        """Hears of slots that became free and of workers that came."""
+        async with self._redis.pubsub() as subscription:
+            await subscription.subscribe(self._keys.scheduler_channel)
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000)
+                if message is None:
+                    continue
+                word, _, worker_id = message["data"].decode().partition(" ")
+                if word == "slot":
+                    self._fleet.freed(worker_id)
+                else:
+                    await self._look_at_workers()
+                self._wake.set()
+
+    async def _keep_office(self) -> None:
+        """Renews the leadership, takes back leases that ran out, and looks at the workers: wake-ups may get lost."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if not await leases.lead(self._keys, self._token).run(self._redis):
+                raise LeadershipLostError(f"another scheduler leads {self._keys.model}")
+            await self._take_back_expired()
+            await self._look_at_workers()
+            self._wake.set()
+
+    async def _take_back_expired(self) -> None:
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        for batch_id in await self._redis.zrangebyscore(self._keys.leases, "-inf", now_ms):
+            step = leases.release(self._keys, batch_id.decode(), "the lease ran out", only_expired=True)
+            reply = await step.run(self._redis)
+            if reply:
+                log.warning("lease of batch %s ran out: %d items go back, %d given up", batch_id.decode(), *reply)
+
+    async def _look_at_workers(self) -> None:
+        for worker_id in await self._fleet.refresh():
+            log.info("worker %s is gone", worker_id)
+            try:
+                await self._broker.discard(worker_id)
+            except Exception as error:  # noqa: BLE001 - the broker's client raises errors of several libraries
+                log.warning("the queue of worker %s is left behind: %s", worker_id, error)
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while (worker := self._fleet.least_busy()) and await self._send_next(worker):
+                pass
+
+    async def _send_next(self, worker: Worker) -> bool:
+        """Leases and sends one micro-batch to a worker. False when nothing waits."""
+        batch = next_batch({n: held.values() for n, held in self._window.items()}, worker.budget, _now_ms())
+        if not batch:
+            return False
+        batch_id, entries = uuid.uuid4().hex, [waiting.entry for waiting in batch]
+        step = leases.lease(self._keys, self._token, batch_id, worker.worker_id, worker.slots, entries)
+        outcome = leases.leased_count(await step.run(self._redis))
+        if outcome is leases.Refusal.FENCED:
+            raise LeadershipLostError(f"another scheduler leads {self._keys.model}")
+        if outcome is leases.Refusal.FULL:
+            # The count kept here was wrong: a wake-up was lost, or the worker holds what an earlier leader sent.
+            await self._look_at_workers()
+            return True
+        for waiting in batch:
+            del self._window[waiting.entry.lane][waiting.entry]
+        self._room.set()
+        if outcome:
+            worker.held += 1
+            metrics.BATCH_SEQUENCES.labels(self._keys.model).observe(len(batch))
+            metrics.BATCH_TOKENS.labels(self._keys.model).observe(sum(waiting.tokens for waiting in batch))
+            await self._send_or_release(worker.worker_id, batch_id)
+        return True
+
+    async def _send_or_release(self, worker_id: str, batch_id: str) -> None:
+        try:
+            await self._broker.send(worker_id, batch_id)
+        except Exception as error:  # noqa: BLE001 - the broker's client raises errors of several libraries
+            log.warning("batch %s could not be sent, its items go back: %s", batch_id, error)
+            await leases.release(self._keys, batch_id, f"not sent: {error}").run(self._redis)
+            await asyncio.sleep(TICK_SECONDS)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

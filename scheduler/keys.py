@@ -1,0 +1,132 @@
+"""Every Redis key and channel of Millpond, in one place.
+
+All keys of a model share one hash tag, because the commit of a micro-batch touches lanes, leases, requests and results
+in one atomic step: on a cluster a model lives on one shard, and models spread over the shards.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import quote
+
+PREFIX = "millpond:"
+
+MODELS = PREFIX + "models"
+"""Set: the models that workers or api processes have named, for schedulers to lead."""
+
+NEW_MODEL_CHANNEL = PREFIX + "models:new"
+"""Channel: a model's name, when it is first added to `MODELS`."""
+
+CELERY_KEY_PREFIX = PREFIX + "celery:"
+"""Put by kombu before every key of the Celery broker."""
+
+
+class Lane(StrEnum):
+    """A priority class; the order of the members is the order of service."""
+
+    INTERACTIVE = "interactive"
+    JOB = "job"
+    BULK = "bulk"
+
+
+LANES = tuple(Lane)
+
+
+def wake_channel(process_id: str) -> str:
+    """The channel on which one api process hears which of its requests are complete."""
+    return f"{PREFIX}wake:{process_id}"
+
+
+def celery_queue(worker_id: str) -> str:
+    """The Celery queue of one worker: one short message a micro-batch, and never more than it has slots."""
+    return "worker:" + worker_id
+
+
+@dataclass(frozen=True)
+class ModelKeys:
+    """The keys of one served model."""
+
+    model: str
+    root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", f"{PREFIX}{{{quote(self.model, safe='')}}}:")
+
+    def lane(self, lane: Lane) -> str:
+        """Stream: the items of a class, oldest first. Fields, in order: request, index, item, attempts, reasons."""
+        return f"{self.root}lane:{lane}"
+
+    @property
+    def lanes(self) -> list[str]:
+        """The streams of all lanes, in the order of `LANES`."""
+        return [self.lane(lane) for lane in LANES]
+
+    @property
+    def request_prefix(self) -> str:
+        """What stands before a request's id in the key of its hash."""
+        return f"{self.root}request:"
+
+    @property
+    def result_prefix(self) -> str:
+        """What stands before a request's id in the key of its results."""
+        return f"{self.root}result:"
+
+    def request(self, request_id: str) -> str:
+        """Hash with TTL: count, remaining, channel. Gone once its caller has the results or has left."""
+        return self.request_prefix + request_id
+
+    def result(self, request_id: str) -> str:
+        """Hash with TTL: index -> encoded result."""
+        return self.result_prefix + request_id
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: micro-batch id -> the Redis time in milliseconds at which its lease runs out."""
+        return f"{self.root}leases"
+
+    def batch(self, batch_id: str) -> str:
+        """Hash: entries, worker, and, once that worker has begun, claimed."""
+        return f"{self.root}batch:{batch_id}"
+
+    @property
+    def held(self) -> str:
+        """Hash: worker -> how many micro-batches it holds, sent ones included: the slots that are taken."""
+        return f"{self.root}held"
+
+    @property
+    def claims(self) -> str:
+        """Hash: `lane number/entry id` -> the micro-batch that holds the entry."""
+        return f"{self.root}claims"
+
+    @property
+    def leader(self) -> str:
+        """String with TTL: the fencing token of the scheduler that dispatches this model."""
+        return f"{self.root}leader"
+
+    @property
+    def leader_count(self) -> str:
+        """Counter: how many leaders there have been; the source of fencing tokens."""
+        return f"{self.root}leader:count"
+
+    @property
+    def workers(self) -> str:
+        """Set: the ids of this model's workers, living or lately dead."""
+        return f"{self.root}workers"
+
+    def worker(self, worker_id: str) -> str:
+        """Hash with TTL: a worker's heartbeat. Fields: slots, max_num_seqs, max_num_batched_tokens, fingerprint."""
+        return f"{self.root}worker:{worker_id}"
+
+    @property
+    def counters(self) -> str:
+        """Hash: items and tokens by outcome, counted in the step that decides the outcome."""
+        return f"{self.root}counters"
+
+    @property
+    def dead_letters(self) -> str:
+        """Stream: items given up on, with the reason of every attempt."""
+        return f"{self.root}dead-letters"
+
+    @property
+    def scheduler_channel(self) -> str:
+        """Channel: wakes the dispatcher. `slot WORKER`: it has become free; `worker`: one has come."""
+        return f"{self.root}scheduler"

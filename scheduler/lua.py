@@ -1,0 +1,47 @@
+"""The atomic steps of the queue: Lua files, each headed by its keys, arguments and reply, and how they are called."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import NoScriptError
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of an atomic step: the name of its Lua file, its keys and its arguments."""
+
+    name: str
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+
+    async def run(self, redis: AsyncRedis) -> Any:
+        """Its reply, from an event loop."""
+        digest, source = _script(self.name)
+        try:
+            return await redis.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
+        except NoScriptError:
+            return await redis.eval(source, len(self.keys), *self.keys, *self.arguments)
+
+    def run_blocking(self, redis: Redis) -> Any:
+        """Its reply, from a thread."""
+        digest, source = _script(self.name)
+        try:
+            return redis.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
+        except NoScriptError:
+            return redis.eval(source, len(self.keys), *self.keys, *self.arguments)
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """The SHA-1 by which Redis knows a script, and its source."""
+    folder = files("scheduler") / "lua"
+    source = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source

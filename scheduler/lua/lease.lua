@@ -1,0 +1,41 @@
+-- Makes a micro-batch for one worker out of lane entries and puts it under a lease, if the caller leads and the worker has
+-- a free slot.
+--
+-- KEYS  1 leader string   2 leases   3 claims   4 batch hash   5 counters   6 held   7 8 9 lanes
+-- ARGV  1 fencing token   2 batch id   3 worker id   4 slots of the worker   5 ms in which it must claim the batch
+--       6 request prefix   7... lane number, entry id, by turns
+-- Reply 'fenced'   the caller leads no more
+--       'full'     the worker has no free slot
+--       else one number per entry: 1 leased, 0 not (it has left the lane, another batch holds it, or its caller left)
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 'fenced'
+end
+if tonumber(redis.call('HGET', KEYS[6], ARGV[3]) or 0) >= tonumber(ARGV[4]) then
+  return 'full'
+end
+
+local states, entries = {}, {}
+for i = 7, #ARGV, 2 do
+  local lane, id = tonumber(ARGV[i]), ARGV[i + 1]
+  local lane_key, claim = KEYS[7 + lane], lane .. '/' .. id
+  local fields = entry_fields(lane_key, id)
+  local leased = 0
+  if fields and redis.call('HEXISTS', KEYS[3], claim) == 0 then
+    if redis.call('EXISTS', ARGV[6] .. fields[REQUEST]) == 1 then
+      leased = 1
+      redis.call('HSET', KEYS[3], claim, ARGV[2])
+      table.insert(entries, {lane, id})
+    else
+      redis.call('XDEL', lane_key, id)
+      redis.call('HINCRBY', KEYS[5], 'items_abandoned', 1)
+    end
+  end
+  table.insert(states, leased)
+end
+if #entries > 0 then
+  redis.call('HSET', KEYS[4], 'entries', cmsgpack.pack(entries), 'worker', ARGV[3])
+  redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), ARGV[2])
+  redis.call('HINCRBY', KEYS[6], ARGV[3], 1)
+end
+return states

@@ -1,0 +1,56 @@
+-- What several steps share. `lua.py` puts it before each of them, so it is not a step itself.
+--
+-- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, in this order.
+-- Request and result keys are made here from a prefix and the request's id; they carry the model's hash tag like every
+-- key in KEYS, so on a cluster they lie on the same shard.
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS = 2, 4, 6, 8, 10
+
+-- The fields of a lane's entry, or nil when it has left the lane.
+local function entry_fields(lane, id)
+  local found = redis.call('XRANGE', lane, id, id)
+  return found[1] and found[1][2]
+end
+
+local complete = {}
+
+-- Writes an item's result, once. True when it was this call that wrote it; false when the caller has left or the
+-- result was there already.
+local function settle(request_prefix, result_prefix, request, index, value, ttl)
+  local channel = redis.call('HGET', request_prefix .. request, 'channel')
+  if not channel then
+    return false
+  end
+  if redis.call('HSETNX', result_prefix .. request, index, value) == 0 then
+    return false
+  end
+  redis.call('PEXPIRE', result_prefix .. request, ttl)
+  if redis.call('HINCRBY', request_prefix .. request, 'remaining', -1) == 0 then
+    complete[channel] = complete[channel] or {}
+    table.insert(complete[channel], request)
+  end
+  return true
+end
+
+-- Ends a micro-batch's lease and frees its worker's slot, unless it had ended before.
+local function end_lease(leases, batch_key, held, batch, channel)
+  if redis.call('ZREM', leases, batch) == 0 then
+    return
+  end
+  local worker = redis.call('HGET', batch_key, 'worker')
+  redis.call('DEL', batch_key)
+  if redis.call('HINCRBY', held, worker, -1) <= 0 then
+    redis.call('HDEL', held, worker)
+  end
+  redis.call('PUBLISH', channel, 'slot ' .. worker)
+end
+
+-- Tells each api process, in one message, which of its requests this step completed.
+local function wake_callers()
+  for channel, requests in pairs(complete) do
+    redis.call('PUBLISH', channel, cmsgpack.pack(requests))
+  end
+end

@@ -1,0 +1,115 @@
+"""What travels: items to the lanes, micro-batches to the workers, results to the callers.
+
+Everything is msgpack or raw little-endian bytes. Each message is an immutable value with `encode` and `decode`.
+"""
+
+from dataclasses import dataclass
+
+import msgpack
+
+TOKEN_BYTES = 4
+"""Token ids are little-endian int32."""
+
+RUN_BATCH = "millpond.run_batch"
+"""The name of the one Celery task, shared by the scheduler that sends it and the worker that runs it."""
+
+_VECTOR = b"v"
+_ERROR = b"e"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sequence to pool: the unit of queueing.
+
+    `ids` are the sequence's token ids, little-endian int32. `dimensions` and `normalize` are the caller's pooling
+    parameters, None where the model's own setting holds. `created_ms` is the Unix time of its acceptance.
+    """
+
+    request_id: str
+    index: int
+    ids: bytes
+    created_ms: int
+    dimensions: int | None = None
+    normalize: bool | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens in the sequence."""
+        return len(self.ids) // TOKEN_BYTES
+
+    def encode(self) -> bytes:
+        """The item as msgpack."""
+        packed: bytes = msgpack.packb(
+            [self.request_id, self.index, self.ids, self.created_ms, self.dimensions, self.normalize]
+        )
+        return packed
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Item":
+        """The item that `encode` wrote. Fields that a later version added at the end are ignored."""
+        fields = msgpack.unpackb(data)
+        return cls(*fields[:6])
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A pooled sequence: little-endian float32 values."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        """One letter for the kind, then the values."""
+        return _VECTOR + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an item has no vector: an HTTP status, a code for programs and a sentence for people."""
+
+    status: int
+    code: str
+    message: str
+
+    def encode(self) -> bytes:
+        """One letter for the kind, then msgpack."""
+        packed: bytes = msgpack.packb([self.status, self.code, self.message])
+        return _ERROR + packed
+
+
+Result = Vector | Failure
+
+
+def decode_result(data: bytes) -> Result:
+    """The result that `Vector.encode` or `Failure.encode` wrote."""
+    if data[:1] == _VECTOR:
+        return Vector(data[1:])
+    return Failure(*msgpack.unpackb(data[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an item lies: its lane's number in `LANES` and the id of its stream entry."""
+
+    lane: int
+    entry_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedItem:
+    """An item as its worker gets it, with the entry to strike out when its result is written."""
+
+    entry: Entry
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The items of one forward, held under one lease."""
+
+    batch_id: str
+    items: tuple[LeasedItem, ...]
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens in all its sequences."""
+        return sum(leased.item.tokens for leased in self.items)

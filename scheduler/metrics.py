@@ -1,0 +1,80 @@
+"""What the queue measures about itself, for Prometheus."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+from redis.exceptions import RedisError
+
+from scheduler.keys import LANES, MODELS, ModelKeys
+
+BATCH_TOKENS = Histogram(
+    "millpond_batch_tokens",
+    "Tokens in a micro-batch.",
+    ["model"],
+    buckets=[16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536],
+)
+BATCH_SEQUENCES = Histogram(
+    "millpond_batch_sequences",
+    "Sequences in a micro-batch.",
+    ["model"],
+    buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+)
+STAGE_SECONDS = Histogram(
+    "millpond_stage_seconds",
+    "Seconds in each stage of a request's way: tokenize, queued, forward, commit, wait, reply.",
+    ["model", "stage"],
+    buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60],
+)
+
+
+class QueueCollector(Collector):
+    """Reads the lanes' depth and age, the workers and the counters out of Redis when Prometheus asks."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def collect(self) -> Iterator[Metric]:
+        """The queue's gauges and counters; `millpond_redis_up` 0 alone while Redis is away."""
+        depth = GaugeMetricFamily("millpond_queue_depth", "Items in a lane.", labels=["model", "lane"])
+        age = GaugeMetricFamily(
+            "millpond_queue_age_seconds", "Age of the oldest item in a lane.", labels=["model", "lane"]
+        )
+        workers = GaugeMetricFamily("millpond_workers", "Workers with a fresh heartbeat.", labels=["model"])
+        leases = GaugeMetricFamily("millpond_leases", "Micro-batches sent or running.", labels=["model"])
+        letters = GaugeMetricFamily("millpond_dead_letters", "Items given up on and kept.", labels=["model"])
+        counters = CounterMetricFamily(
+            "millpond_queue", "Items and tokens by what became of them.", labels=["model", "outcome"]
+        )
+        up = GaugeMetricFamily("millpond_redis_up", "1 while Redis answers.")
+        try:
+            for model in sorted(member.decode() for member in self._redis.smembers(MODELS)):
+                keys = ModelKeys(model)
+                for lane in LANES:
+                    stream = keys.lane(lane)
+                    depth.add_metric([model, lane], self._redis.xlen(stream))
+                    age.add_metric([model, lane], _age(self._redis.xrange(stream, count=1)))
+                members = self._redis.smembers(keys.workers)
+                alive = sum(self._redis.exists(keys.worker(member.decode())) for member in members)
+                workers.add_metric([model], alive)
+                leases.add_metric([model], self._redis.zcard(keys.leases))
+                letters.add_metric([model], self._redis.xlen(keys.dead_letters))
+                for name, count in self._redis.hgetall(keys.counters).items():
+                    counters.add_metric([model, name.decode()], int(count))
+        except (RedisError, OSError):
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield from (up, depth, age, workers, leases, letters, counters)
+
+
+def _age(first: list[Any]) -> float:
+    """Seconds since the oldest entry of a stream came, by the time in its id."""
+    if not first:
+        return 0.0
+    return max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000)

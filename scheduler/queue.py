@@ -1,0 +1,71 @@
+"""The lanes: how a request's items get into them, and how a leader reads them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from scheduler.keys import LANES, MODELS, NEW_MODEL_CHANNEL, Lane, ModelKeys
+from scheduler.lua import Step
+from scheduler.messages import Entry, Item
+from scheduler.settings import REQUEST_TTL_MS
+
+READ_COUNT = 512
+"""Entries taken from a lane in one read: a bound on the reply's size, not on the lane's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An item as the policy sees it: what it costs and how long it has waited, without its token ids."""
+
+    entry: Entry
+    request_id: str
+    tokens: int
+    created_ms: int
+    attempts: int
+
+
+def enqueue(keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item], channel: str) -> Step:
+    """Accepts a request and all its items, in the order of their index, or changes nothing when it is known already."""
+    return Step(
+        "enqueue",
+        [keys.request(request_id), keys.lane(lane)],
+        [request_id, channel, REQUEST_TTL_MS, *(item.encode() for item in items)],
+    )
+
+
+async def abandon(redis: Redis, keys: ModelKeys, request_ids: Sequence[str]) -> None:
+    """Takes requests back whose callers have left: their items are dropped when met, before they cost anything."""
+    if request_ids:
+        await redis.delete(*(key for each in request_ids for key in (keys.request(each), keys.result(each))))
+
+
+async def announce_model(redis: Redis, model: str) -> None:
+    """Makes a model known to the schedulers."""
+    if await redis.sadd(MODELS, model):
+        await redis.publish(NEW_MODEL_CHANNEL, model)
+
+
+class LaneReader:
+    """Reads what lies in a model's lanes, each entry once, from the oldest on.
+
+    Reading changes nothing in Redis: an entry belongs to nobody until it is leased, so a leader that dies with entries
+    in hand has lost nothing, and its successor simply reads from the start.
+    """
+
+    def __init__(self, redis: Redis, keys: ModelKeys) -> None:
+        self._redis = redis
+        self._numbers = {keys.lane(lane).encode(): number for number, lane in enumerate(LANES)}
+        self._cursors = dict.fromkeys(self._numbers, b"0-0")
+
+    async def read(self, lanes: Sequence[int], block_ms: int) -> list[Waiting]:
+        """The next entries of the lanes with these numbers; empty when none came within `block_ms`."""
+        wanted = {key: self._cursors[key] for key, number in self._numbers.items() if number in lanes}
+        found = []
+        for key, entries in await self._redis.xread(wanted, count=READ_COUNT, block=block_ms) or []:
+            for entry_id, fields in entries:
+                item = Item.decode(fields[b"item"])
+                entry = Entry(self._numbers[key], entry_id.decode())
+                found.append(Waiting(entry, item.request_id, item.tokens, item.created_ms, int(fields[b"attempts"])))
+            self._cursors[key] = entries[-1][0]
+        return found

@@ -1,0 +1,155 @@
+"""How an api process waits for its requests: one subscription, and a look at Redis now and then.
+
+A wake-up may get lost, and a request may be lost with a Redis that died before it wrote to disk. So whoever waits
+subscribes first, then writes, then waits; and now and then asks Redis whether the request is still there, and hands it
+in again if it is not.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgpack
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from scheduler.connection import BLOCK_MS, is_passing, persist
+from scheduler.errors import QueueUnavailableError
+from scheduler.keys import Lane, ModelKeys, wake_channel
+from scheduler.messages import Item, Result, decode_result
+from scheduler.queue import abandon, announce_model, enqueue
+from scheduler.settings import REQUEST_TTL_MS
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often waiting requests are looked after. Bounds the delay that a lost wake-up costs."""
+
+ENQUEUE_SECONDS = 30.0
+"""How long a caller is kept while Redis is away before it hears 503: longer than an embedded Redis takes to restart."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    keys: ModelKeys
+    lane: Lane
+    items: Sequence[Item]
+    results: "asyncio.Future[list[Result]]" = field(repr=False)
+
+
+class Callers:
+    """The requests of one api process that wait for their results."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._channel = wake_channel(uuid.uuid4().hex)
+        self._pending: dict[str, _Pending] = {}
+        self._subscribed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    async def submit(self, keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item]) -> list[Result]:
+        """The results of a request's items, in the order of the items.
+
+        When the awaiting task is cancelled, the request is abandoned: items that have not run yet never will.
+
+        Raises:
+            QueueUnavailableError: Redis did not take the request in time.
+        """
+        pending = _Pending(keys, lane, items, asyncio.get_running_loop().create_future())
+        self._pending[request_id] = pending
+        try:
+            await persist(lambda: self._hand_in(request_id, pending), ENQUEUE_SECONDS, "accept the request")
+            return await pending.results
+        finally:
+            del self._pending[request_id]
+            if not pending.results.done() or pending.results.cancelled() or pending.results.exception():
+                await self._abandon(request_id, pending)
+
+    async def _hand_in(self, request_id: str, pending: _Pending) -> None:
+        async with asyncio.timeout(ENQUEUE_SECONDS):
+            await self._subscribed.wait()
+        step = enqueue(pending.keys, pending.lane, request_id, pending.items, self._channel)
+        await step.run(self._redis)
+
+    async def _abandon(self, request_id: str, pending: _Pending) -> None:
+        try:
+            await asyncio.shield(abandon(self._redis, pending.keys, [request_id]))
+        except (RedisError, OSError) as error:
+            log.info("request %s is left to run out by itself: %s", request_id, error)
+
+    def give_up(self, reason: str) -> None:
+        """Ends every wait with a `QueueUnavailableError`: this process stops before the results can come."""
+        for pending in self._pending.values():
+            if not pending.results.done():
+                pending.results.set_exception(QueueUnavailableError(reason))
+
+    async def run(self, model: str) -> None:
+        """Listens for wake-ups and looks after what waits, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(model))
+            group.create_task(self._look_after())
+
+    async def _listen(self, model: str) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub() as subscription:
+                    await subscription.subscribe(self._channel)
+                    await announce_model(self._redis, model)
+                    self._subscribed.set()
+                    while True:
+                        message = await subscription.get_message(
+                            ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000
+                        )
+                        if message is not None:
+                            await self._fetch([each.decode() for each in _request_ids(message["data"])])
+            except (RedisError, OSError) as error:
+                if not is_passing(error):
+                    raise
+                self._subscribed.clear()
+                log.warning("redis is away: %s", error)
+                await asyncio.sleep(0.1)
+
+    async def _fetch(self, request_ids: Sequence[str]) -> None:
+        """Takes complete results out of Redis and hands them to those who wait."""
+        found = [(each, self._pending[each]) for each in request_ids if each in self._pending]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for request_id, pending in found:
+                pipeline.hgetall(pending.keys.result(request_id))
+                pipeline.delete(pending.keys.result(request_id), pending.keys.request(request_id))
+            replies = await pipeline.execute()
+        for (_, pending), values in zip(found, replies[::2], strict=True):
+            # A request that was found complete twice, by wake-up and by looking, is fetched only the first time.
+            if len(values) == len(pending.items) and not pending.results.done():
+                ordered = [decode_result(values[b"%d" % item.index]) for item in pending.items]
+                pending.results.set_result(ordered)
+
+    async def _look_after(self) -> None:
+        """Keeps what waits alive, finds what completed unheard, and hands in again what Redis lost."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            waiting = list(self._pending.items())
+            if not waiting:
+                continue
+            try:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for request_id, pending in waiting:
+                        pipeline.hget(pending.keys.request(request_id), "remaining")
+                        pipeline.pexpire(pending.keys.request(request_id), REQUEST_TTL_MS)
+                    remaining = (await pipeline.execute())[::2]
+                complete = [each for (each, _), left in zip(waiting, remaining, strict=True) if left == b"0"]
+                await self._fetch(complete)
+                for (request_id, pending), left in zip(waiting, remaining, strict=True):
+                    if left is None and request_id in self._pending and not pending.results.done():
+                        log.warning("redis lost request %s: handing it in again", request_id)
+                        await self._hand_in(request_id, pending)
+            except (RedisError, OSError, QueueUnavailableError) as error:
+                log.warning("waiting requests could not be looked after: %s", error)
+
+
+def _request_ids(data: bytes) -> list[bytes]:
+    ids: list[bytes] = msgpack.unpackb(data, raw=True)
+    return ids

@@ -1,0 +1,63 @@
+"""The settings of the queue: the clocks that its promises rest on, and what the environment says.
+
+The clocks are constants, because every process of a deployment must agree on them.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+LEASE_MS = 5_000
+"""A worker that does not renew its lease for so long has lost it. Several renewals may go astray before that."""
+
+RENEWAL_SECONDS = 1.0
+"""How often a worker renews its leases and sends its heartbeat."""
+
+CLAIM_MS = 6_000
+"""A micro-batch whose worker does not begin it for so long goes back: its message was lost, or the worker died."""
+
+WORKER_TTL_MS = 5_000
+"""A worker that has not been heard of for so long has no slots."""
+
+BATCH_SECONDS_LIMIT = 300.0
+"""A forward that takes longer hangs: its worker ends itself, and its items come back by their lease."""
+
+LEADER_TTL_MS = 2_500
+"""Another scheduler takes over a model this long after its leader was last heard of."""
+
+TICK_SECONDS = 0.8
+"""How often a leader renews its leadership, looks for leases that ran out and counts the workers' slots."""
+
+REQUEST_TTL_MS = 30_000
+"""A request whose api process has not asked after it for so long is abandoned: nobody waits for its items."""
+
+RESULT_TTL_MS = 300_000
+"""How long the results of a synchronous call lie in Redis when nobody fetches them."""
+
+ATTEMPTS_ALLOWED = 3
+"""An item that three workers did not survive is answered with an error and dead-lettered."""
+
+DEAD_LETTERS_KEPT = 10_000
+
+SLOTS = 2
+"""Micro-batches a worker may hold: one that runs, one that waits, so that the engine never does."""
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """What one scheduler process is told by its environment (`MILLPOND_...`)."""
+
+    redis_url: str
+    broker_url: str
+    log_format: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The settings, with the defaults of a Redis on this machine."""
+        redis_url = environment.get("MILLPOND_REDIS_URL") or "redis://127.0.0.1:6379/0"
+        return cls(
+            redis_url=redis_url,
+            broker_url=environment.get("MILLPOND_BROKER_URL") or redis_url,
+            log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
+        )

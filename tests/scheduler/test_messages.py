@@ -1,0 +1,27 @@
+"""What is written is read again, byte for byte."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.messages import Failure, Item, Vector, decode_result
+
+
+@given(
+    st.builds(
+        Item,
+        st.text(min_size=1),
+        st.integers(0, 2047),
+        st.binary().map(lambda data: data + b"\0" * (-len(data) % 4)),
+        st.integers(0, 2**53),
+        st.none() | st.integers(1, 4096),
+        st.none() | st.booleans(),
+    )
+)
+def test_an_item_survives_the_wire(item: Item) -> None:
+    assert Item.decode(item.encode()) == item
+    assert item.tokens == len(item.ids) / 4
+
+
+@given(st.builds(Vector, st.binary()) | st.builds(Failure, st.integers(400, 599), st.text(), st.text()))
+def test_a_result_survives_the_wire(result: Vector | Failure) -> None:
+    assert decode_result(result.encode()) == result
