@@ -1,0 +1,65 @@
+"""The worker process: prepares the device, loads the engine, and consumes micro-batches."""
+
+import logging
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from pooling.device import prepare_process
+
+from pooling.config import resolve_spec
+from pooling.errors import PoolingError
+from scheduler.connection import check_server, connect
+from scheduler.errors import SchedulerError
+from scheduler.logs import set_up_logging
+from scheduler.readiness import announce_ready
+from workers.errors import WorkerError
+from workers.settings import WorkerSettings
+
+log = logging.getLogger("workers")
+
+EXIT_CONFIGURATION = 2
+
+
+def main() -> int:
+    """Serves until SIGTERM; the exit status, 2 when the settings or the checkpoint cannot be used."""
+    try:
+        settings = WorkerSettings.from_environment()
+        set_up_logging("worker", settings.log_format)
+        return serve(settings)
+    except (PoolingError, SchedulerError, WorkerError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+
+
+def serve(settings: WorkerSettings) -> int:
+    """Loads the engine and consumes until SIGTERM."""
+    began = time.monotonic()
+    redis = connect(settings.redis_url)
+    check_server(redis)
+    variables = prepare_process(settings.device, None)
+    log.info("environment for paddle: %s", " ".join(f"{name}={value}" for name, value in variables.items()))
+    # Imported only now: Paddle reads its environment when it is loaded.
+    from pooling.engine import Engine
+
+    from workers.app import consume
+    from workers.resident import Resident
+
+    spec = resolve_spec(settings.checkpoint, max_model_len=settings.max_model_len, dtype=settings.dtype)
+
+    def load() -> Engine:
+        engine = Engine.load(spec, settings.device)
+        engine.warm_up(settings.max_num_batched_tokens, settings.max_num_seqs)
+        return engine
+
+    # One thread loads and runs the engine: OpenMP keeps a team of threads for each thread that calls it.
+    engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+    engine = engine_thread.submit(load).result()
+    seconds = time.monotonic() - began
+    log.info("%s loaded and warm in %.1f s", settings.model, seconds)
+    resident = Resident(redis, engine, engine_thread, settings)
+    return consume(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

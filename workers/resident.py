@@ -1,0 +1,168 @@
+"""The resident engine: one model in memory, run by one thread, and everything that keeps its work honest.
+
+Celery's threads claim a micro-batch, hand it to the engine's thread, and commit what comes back. One more thread keeps
+the leases and the heartbeat, and ends the process when it no longer does what it is there for: a supervisor starts a
+new one, and the leases bring the work back.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn, TypeVar
+
+import numpy as np
+from pooling.engine import Engine, PoolingInput
+from redis import Redis
+from redis.exceptions import RedisError
+
+from scheduler import leases
+from scheduler.connection import is_passing
+from scheduler.keys import ModelKeys
+from scheduler.messages import LeasedItem, MicroBatch, Vector
+from scheduler.metrics import STAGE_SECONDS
+from scheduler.settings import BATCH_SECONDS_LIMIT, RENEWAL_SECONDS, SLOTS
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 60.0
+"""How long finished results are held for a Redis that is away. After that the items are simply run again."""
+
+DEAF_SECONDS = 10.0
+"""Sent for so long and not delivered: the Celery consumer is connected and hears nothing."""
+
+EXIT_HUNG, EXIT_DEAF, EXIT_NO_HEARTBEAT = 70, 71, 72
+
+T = TypeVar("T")
+
+
+class Resident:
+    """One engine, the micro-batches it holds, and its worker's life signs."""
+
+    def __init__(
+        self, redis: Redis, engine: Engine, engine_thread: ThreadPoolExecutor, settings: WorkerSettings
+    ) -> None:
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._redis = redis
+        self._engine = engine
+        self._keys = ModelKeys(settings.model)
+        self._life_signs: dict[str, str | bytes | int] = {
+            "slots": SLOTS,
+            "max_num_seqs": settings.max_num_seqs,
+            "max_num_batched_tokens": settings.max_num_batched_tokens,
+            "fingerprint": engine.spec.fingerprint,
+        }
+        self._engine_thread = engine_thread
+        self._held: dict[str, float] = {}
+        self._leaving = threading.Event()
+
+    def start(self) -> None:
+        """Begins to be seen by the scheduler."""
+        threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True).start()
+
+    def leave(self) -> None:
+        """Takes this worker's slots away from the scheduler; what it holds it still finishes."""
+        self._leaving.set()
+        try:
+            self._redis.delete(self._keys.worker(self.worker_id))
+        except RedisError as error:
+            log.info("the heartbeat is left to run out: %s", error)
+
+    def run(self, batch_id: str) -> None:
+        """Claims a micro-batch, runs it and commits its results; nothing at all when it is not to be had any more."""
+        reply = _insist(leases.claim(self._keys, batch_id, self.worker_id).run_blocking, self._redis, "claim")
+        batch = leases.claimed_batch(batch_id, reply)
+        if batch is None:
+            return
+        self._observe_queueing(batch)
+        self._held[batch_id] = time.monotonic()
+        try:
+            self._run_claimed(batch)
+        finally:
+            del self._held[batch_id]
+
+    def _run_claimed(self, batch: MicroBatch) -> None:
+        inputs = [_pooling_input(leased) for leased in batch.items]
+        try:
+            vectors = self._engine_thread.submit(self._forward, inputs).result()
+        except Exception as error:
+            log.exception("a forward of %d sequences, %d tokens failed", len(inputs), batch.tokens)
+            step = leases.release(self._keys, batch.batch_id, f"{type(error).__name__}: {error}")
+            _insist(step.run_blocking, self._redis, "give back a batch")
+            return
+        answers = [(leased, Vector(vector.tobytes())) for leased, vector in zip(batch.items, vectors, strict=True)]
+        with STAGE_SECONDS.labels(self._keys.model, "commit").time():
+            _insist(leases.commit(self._keys, batch.batch_id, answers).run_blocking, self._redis, "commit")
+
+    def _forward(self, inputs: list[PoolingInput]) -> list[np.ndarray]:
+        with STAGE_SECONDS.labels(self._keys.model, "forward").time():
+            return self._engine.forward(inputs)
+
+    def _observe_queueing(self, batch: MicroBatch) -> None:
+        now_ms = time.time_ns() / 1e6
+        queued = STAGE_SECONDS.labels(self._keys.model, "queued")
+        for leased in batch.items:
+            queued.observe(max(0.0, now_ms - leased.item.created_ms) / 1000)
+
+    def _keep_alive(self) -> None:
+        try:
+            self._renew_for_ever()
+        except Exception:
+            log.exception("this worker can keep its leases no more: ending it")
+            os._exit(EXIT_NO_HEARTBEAT)
+
+    def _renew_for_ever(self) -> NoReturn:
+        deaf_since: float | None = None
+        while True:
+            try:
+                for batch_id, since in list(self._held.items()):
+                    self._end_if_hung(batch_id, since)
+                    leases.renew(self._keys, batch_id, self.worker_id).run_blocking(self._redis)
+                if not self._leaving.is_set():
+                    step = leases.heartbeat(self._keys, self.worker_id, self._life_signs)
+                    deaf_since = self._end_if_deaf(deaf_since, step.run_blocking(self._redis))
+            except (RedisError, OSError) as error:
+                if not is_passing(error):
+                    raise
+                log.warning("redis is away: %s", error)
+                deaf_since = None
+            time.sleep(RENEWAL_SECONDS)
+
+    def _end_if_hung(self, batch_id: str, since: float) -> None:
+        seconds = time.monotonic() - since
+        if seconds > BATCH_SECONDS_LIMIT:
+            log.critical("batch %s has run for %.0f s: ending this worker", batch_id, seconds)
+            os._exit(EXIT_HUNG)
+
+    def _end_if_deaf(self, since: float | None, sent: int) -> float | None:
+        if sent <= len(self._held):
+            return None
+        since = since or time.monotonic()
+        if time.monotonic() - since > DEAF_SECONDS:
+            log.critical("work waits and the broker delivers none: ending this worker")
+            os._exit(EXIT_DEAF)
+        return since
+
+
+def _pooling_input(leased: LeasedItem) -> PoolingInput:
+    item = leased.item
+    return PoolingInput(np.frombuffer(item.ids, "<i4"), dimensions=item.dimensions, normalize=item.normalize)
+
+
+def _insist(call: Callable[[Redis], T], redis: Redis, what: str) -> T:
+    """The reply of a step, tried again while Redis is away: a step changes nothing the second time."""
+    deadline, pause = time.monotonic() + COMMIT_SECONDS, 0.02
+    while True:
+        try:
+            return call(redis)
+        except (RedisError, OSError) as error:
+            if not is_passing(error) or time.monotonic() + pause > deadline:
+                raise
+            log.info("waiting for redis to %s: %s", what, error)
+        time.sleep(pause)
+        pause = min(pause * 2, 1.0)

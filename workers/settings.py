@@ -1,0 +1,54 @@
+"""What a worker process is told by its environment (`MILLPOND_...`); `millpond worker` fills it in and checks it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from workers.errors import SettingError
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """The settings of one worker process."""
+
+    redis_url: str
+    broker_url: str
+    checkpoint: Path
+    model: str
+    device: str
+    dtype: str
+    max_model_len: int | None
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    log_format: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The settings.
+
+        Raises:
+            SettingError: a variable without a default is missing.
+        """
+
+        def required(name: str) -> str:
+            value = environment.get("MILLPOND_" + name)
+            if not value:
+                raise SettingError(f"MILLPOND_{name} is not set: start workers with `millpond worker`.")
+            return value
+
+        redis_url = required("REDIS_URL")
+        limit = environment.get("MILLPOND_MAX_MODEL_LEN")
+        return cls(
+            redis_url=redis_url,
+            broker_url=environment.get("MILLPOND_BROKER_URL") or redis_url,
+            checkpoint=Path(required("CHECKPOINT")),
+            model=required("SERVED_MODEL_NAME"),
+            device=environment.get("MILLPOND_DEVICE") or "cpu",
+            dtype=environment.get("MILLPOND_DTYPE") or "auto",
+            max_model_len=int(limit) if limit else None,
+            max_num_seqs=int(required("MAX_NUM_SEQS")),
+            max_num_batched_tokens=int(required("MAX_NUM_BATCHED_TOKENS")),
+            log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
+        )
