@@ -1,0 +1,1 @@
+"""What users touch: the HTTP routes, the command line and the launcher of all roles."""

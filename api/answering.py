@@ -1,0 +1,83 @@
+"""From token ids to results: hands a request to the queue and waits, for no longer than its caller does."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from fastapi import Request
+
+from api.errors import ApiError
+from api.serving import ServedModel, TokenIds
+from scheduler.keys import Lane
+from scheduler.messages import Failure, Item, Vector
+from scheduler.results import Callers
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
+
+
+async def vectors_of(
+    request: Request,
+    callers: Callers,
+    model: ServedModel,
+    request_id: str,
+    sequences: Sequence[TokenIds],
+    *,
+    dimensions: int | None,
+    normalize: bool | None,
+    seconds: float,
+) -> list[bytes]:
+    """One vector a sequence, little-endian float32.
+
+    When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
+
+    Raises:
+        ApiError: 504 after `seconds`, 499 when the caller left, or what became of an item.
+    """
+    created_ms = time.time_ns() // 1_000_000
+    items = [
+        Item(request_id, index, ids.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize)
+        for index, ids in enumerate(sequences)
+    ]
+    waiting = asyncio.ensure_future(callers.submit(model.keys, Lane.INTERACTIVE, request_id, items))
+    leaving = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait((waiting, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise _gave_up(leaving.done(), seconds)
+        results = waiting.result()
+    finally:
+        for task in (waiting, leaving):
+            task.cancel()
+        await asyncio.gather(waiting, leaving, return_exceptions=True)
+    vectors = []
+    for index, result in enumerate(results):
+        if isinstance(result, Failure):
+            raise _failure(index, result)
+        assert isinstance(result, Vector)
+        vectors.append(result.data)
+    return vectors
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gave_up(caller_left: bool, seconds: float) -> ApiError:
+    if caller_left:
+        return ApiError(CLIENT_CLOSED_REQUEST, "The caller left.", code="client_closed_request")
+    return ApiError(
+        504, f"There was no result within {seconds:g} seconds (--request-timeout).", code="deadline_exceeded"
+    )
+
+
+def _failure(index: int, failure: Failure) -> ApiError:
+    # The queue has tried before: a client that tries again by itself would only take more workers down.
+    return ApiError(
+        failure.status,
+        f"input[{index}]: {failure.message}",
+        param="input",
+        code=failure.code,
+        headers={"x-should-retry": "false"},
+    )

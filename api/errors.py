@@ -1,0 +1,95 @@
+"""Every error of the api, and the one place where errors become HTTP replies in OpenAI's shape."""
+
+import logging
+from collections.abc import Mapping
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from scheduler.errors import QueueUnavailableError
+
+log = logging.getLogger(__name__)
+
+
+class LaunchError(Exception):
+    """Why Millpond cannot start, as one sentence that says what to do."""
+
+
+class ApiError(Exception):
+    """A reply to a caller that is not a result.
+
+    Args:
+        status: the HTTP status.
+        message: one sentence or two for people: the field, the limit, what to do.
+        param: the field of the request that is wrong, if one is.
+        code: a word for programs.
+        headers: further headers of the reply.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = headers
+
+
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """A 400 about one field of the request."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def overloaded(message: str, retry_after_seconds: int) -> ApiError:
+    """A 503 that says when to come back."""
+    return ApiError(503, message, code="unavailable", headers={"Retry-After": str(retry_after_seconds)})
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def error_response(error: ApiError) -> Response:
+    """An error in OpenAI's shape: `{"error": {message, type, param, code}}`."""
+    kind = "server_error" if error.status >= 500 else _TYPES.get(error.status, "invalid_request_error")
+    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return Response(orjson.dumps(body), error.status, error.headers, media_type="application/json")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Makes every error of the routes an answer in OpenAI's shape."""
+
+    async def api_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return error_response(error)
+
+    async def http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            message = f"There is no {request.url.path} here. GET /docs lists the routes."
+        elif error.status_code == 405:
+            message = f"{request.url.path} does not take {request.method}. GET /docs lists the routes."
+        else:
+            message = str(error.detail)
+        return error_response(ApiError(error.status_code, message, headers=error.headers))
+
+    async def queue_unavailable(_: Request, error: Exception) -> Response:
+        log.warning("%s", error)
+        return error_response(overloaded(f"{error} Try again.", 5))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return error_response(ApiError(500, "Something failed inside Millpond; its log says what.", code="internal"))
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, http_exception)
+    app.add_exception_handler(QueueUnavailableError, queue_unavailable)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,264 @@
+"""Starts the roles of a command on this machine and keeps them running until Ctrl-C or SIGTERM."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis.exceptions import RedisError
+
+from api import embedded_redis
+from api.errors import LaunchError
+from api.options import API, SCHEDULER, SERVE, WORKER, Options
+from api.serving import checkpoint_directory, served_name
+from api.supervisor import Role, Supervisor
+from scheduler.connection import check_server, connect, connect_async
+from scheduler.errors import SchedulerError
+from scheduler.logs import set_up_logging
+from scheduler.metrics import QueueCollector
+
+log = logging.getLogger(__name__)
+
+API_STOP_SECONDS = 25.0
+"""For the api to answer what it has accepted; with the other roles' stops this stays within 30 seconds."""
+
+ROLE_STOP_SECONDS = 1.5
+"""For a role that has nothing left to do by then."""
+
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+
+
+def launch(command: str, options: Options) -> int:
+    """Runs a command's roles until it is told to stop; the exit status.
+
+    Raises:
+        LaunchError: it cannot start.
+    """
+    set_up_logging("launcher", options.log_format)
+    return asyncio.run(_Launch(command, options).run())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is settled before the first role starts."""
+
+    environment: dict[str, str]
+    listener: socket.socket | None
+    redis_url: str
+
+
+class _Launch:
+    def __init__(self, command: str, options: Options) -> None:
+        self._command = command
+        self._options = options
+        self._open = ExitStack()
+
+    async def run(self) -> int:
+        options = self._options
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with self._open:
+            plan = self._prepare()
+            supervisor = Supervisor(self._say)
+            stopping = asyncio.create_task(stop.wait())
+            starting = asyncio.create_task(self._start(supervisor, plan))
+            try:
+                await asyncio.wait((stopping, starting), return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    if plan.listener:
+                        self._show_curl(options)
+                    await stopping
+                self._say("stopping")
+            finally:
+                starting.cancel()
+                if plan.listener:
+                    plan.listener.close()
+                await supervisor.stop()
+        return 0
+
+    def _has(self, role: str) -> bool:
+        return self._command in (SERVE, role)
+
+    def _say(self, line: str) -> None:
+        """One line for the user: on standard output, or as JSON with the rest of the log."""
+        if self._options.log_format == "json":
+            log.info("%s", line)
+        else:
+            print(line, flush=True)
+
+    def _prepare(self) -> _Plan:
+        """Checks all that can be checked before a process is started."""
+        options = self._options
+        directory = self._data_directory() if self._embeds_redis else None
+        redis_url = options.redis_url or (
+            f"unix://{embedded_redis.socket_path(directory)}?db=0" if directory else LOCAL_REDIS
+        )
+        listener = self._open.enter_context(_listen(options.host, options.port, "--port")) if self._has(API) else None
+        metrics_port = options.metrics_port or (options.port + 1 if self._has(API) else None)
+        if metrics_port:
+            _listen(options.host, metrics_port, "--metrics-port").close()
+        environment = {
+            **options.environment(),
+            "MILLPOND_REDIS_URL": redis_url,
+            "MILLPOND_BROKER_URL": options.broker_url or redis_url,
+        }
+        if self._has(API) or self._has(WORKER):
+            environment["MILLPOND_CHECKPOINT"] = str(checkpoint_directory(options))
+            environment["MILLPOND_SERVED_MODEL_NAME"] = served_name(options)
+        if self._has(WORKER):
+            environment["MILLPOND_MAX_NUM_BATCHED_TOKENS"] = str(_batched_tokens(options))
+        if not directory:
+            _check_redis(redis_url, "--redis-url")
+        if options.broker_url:
+            _check_redis(options.broker_url, "--broker-url")
+        if metrics_port:
+            environment["PROMETHEUS_MULTIPROC_DIR"] = self._serve_metrics(metrics_port, redis_url)
+        return _Plan(environment, listener, redis_url)
+
+    @property
+    def _embeds_redis(self) -> bool:
+        return self._command == SERVE and self._options.redis_url is None
+
+    def _data_directory(self) -> Path:
+        """The data directory, made and locked."""
+        directory = self._options.data_dir.absolute()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            lock = self._open.enter_context((directory / "lock").open("a+"))
+        except OSError as error:
+            raise LaunchError(f"{directory} cannot be used: {error.strerror}. Choose another --data-dir.") from error
+        _lock(lock, directory)
+        return directory
+
+    def _serve_metrics(self, port: int, redis_url: str) -> str:
+        """Serves the roles' metrics from a thread; the directory through which they come here."""
+        folder = tempfile.mkdtemp(prefix="millpond-metrics-")
+        self._open.callback(shutil.rmtree, folder, ignore_errors=True)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+        registry.register(QueueCollector(connect(redis_url)))
+        server, _ = start_http_server(port, self._options.host, registry)
+        assert isinstance(server, WSGIServer)
+        self._open.callback(server.server_close)
+        self._open.callback(server.shutdown)
+        return folder
+
+    async def _start(self, supervisor: Supervisor, plan: _Plan) -> None:
+        if self._embeds_redis:
+            await supervisor.start([self._redis_role(plan.redis_url)])
+        # They start side by side, and stop in the reverse order: the api first, then what it waits for.
+        groups = (
+            self._roles(WORKER, "workers", self._options.workers, plan),
+            self._roles(SCHEDULER, "scheduler", 1, plan),
+            self._roles(API, "api", self._options.api_workers, plan),
+        )
+        await supervisor.start(*groups)
+
+    def _roles(self, name: str, module: str, count: int, plan: _Plan) -> list[Role]:
+        if not self._has(name):
+            return []
+        environment, descriptors = plan.environment, []
+        if plan.listener and name == API:
+            descriptors = [plan.listener.fileno()]
+            environment = {**environment, "MILLPOND_LISTEN_FD": str(descriptors[0])}
+        return [
+            Role(
+                name=name if count == 1 else f"{name} {number + 1}",
+                command=[sys.executable, "-m", module],
+                environment=environment,
+                descriptors=descriptors,
+                stop_seconds=ROLE_STOP_SECONDS if self._command == SERVE and name != API else API_STOP_SECONDS,
+            )
+            for number in range(count)
+        ]
+
+    def _redis_role(self, redis_url: str) -> Role:
+        server, version = embedded_redis.find_server()
+        directory = self._options.data_dir.absolute()
+
+        async def probe() -> str:
+            redis = connect_async(redis_url)
+            while True:
+                try:
+                    await redis.ping()
+                    break
+                except (RedisError, OSError):
+                    await asyncio.sleep(0.02)
+            await redis.aclose()
+            return f"{Path(server).name} {version} in {directory}"
+
+        return Role("redis", embedded_redis.server_command(server, directory), probe=probe, stop_seconds=2.0)
+
+    def _show_curl(self, options: Options) -> None:
+        body = f'{{"model": "{served_name(options)}", "input": "A millpond stores water."}}'
+        url = f"http://{_in_url(options.host)}:{options.port}/v1/embeddings"
+        self._say(f"serving; try:\n  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+
+
+def _lock(lock: IO[str], directory: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        raise LaunchError(
+            f"{directory} is held by another Millpond (process {lock.read().strip() or 'unknown'}): "
+            "stop that one, or choose another --data-dir."
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+def _listen(host: str, port: int, flag: str) -> socket.socket:
+    """A socket that listens, which the api processes inherit: what they have not accepted survives their death."""
+    try:
+        return socket.create_server((host, port), backlog=2048, reuse_port=False, family=_family(host))
+    except OSError as error:
+        raise LaunchError(f"{host}:{port} cannot be listened on: {error.strerror}. Choose another {flag}.") from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _in_url(host: str) -> str:
+    """The host as a client on this machine writes it."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_redis(url: str, flag: str) -> None:
+    try:
+        client = connect(url)
+    except ValueError as error:
+        raise LaunchError(f"{flag} is not a Redis URL: {error}.") from error
+    try:
+        check_server(client)
+    except SchedulerError as error:
+        raise LaunchError(str(error).replace("--redis-url", flag)) from error
+    finally:
+        client.close()
+
+
+def _batched_tokens(options: Options) -> int:
+    """The token budget of a micro-batch: small on a cpu, where a longer batch is no faster and keeps others waiting."""
+    if options.max_num_batched_tokens:
+        return options.max_num_batched_tokens
+    return 2048 if options.device == "cpu" else 16384

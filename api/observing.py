@@ -1,0 +1,51 @@
+"""The outermost layer of the HTTP server: request ids in and out, and how many requests took how long."""
+
+import re
+import time
+import uuid
+
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUESTS = Counter("millpond_requests_total", "HTTP requests.", ["route", "status"])
+REQUEST_SECONDS = Histogram(
+    "millpond_request_seconds",
+    "Seconds from a request's head to its reply.",
+    ["route"],
+    buckets=[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300],
+)
+
+_GOOD_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Observing:
+    """ASGI middleware. A caller's `X-Request-Id` is kept when it is printable and short, else a new one is made."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given if _GOOD_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        finally:
+            # A path that no route matched is the caller's invention: it must not become a label.
+            route = getattr(scope.get("route"), "path", "unknown")
+            REQUESTS.labels(route, str(status)).inc()
+            REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)

@@ -1,0 +1,193 @@
+"""Every option of Millpond, once: its default, its unit, which commands take it, and what it is for.
+
+An option is a flag of the command line and a variable of the environment (`--max-num-seqs`, `MILLPOND_MAX_NUM_SEQS`);
+the flag wins. The launcher hands options on to the roles it starts through the same variables.
+"""
+
+import argparse
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic.fields import FieldInfo
+
+from api.errors import LaunchError
+
+SERVE, API, SCHEDULER, WORKER = "serve", "api", "scheduler", "worker"
+_ALL = (SERVE, API, SCHEDULER, WORKER)
+
+ENVIRONMENT_PREFIX = "MILLPOND_"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How an option appears in `--help`: its group, its value's name or unit, and the commands that take it."""
+
+    group: str
+    value: str
+    commands: Sequence[str] = _ALL
+
+
+def _home(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "millpond"
+
+
+class Options(BaseModel):
+    """All options, checked and typed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    host: Annotated[str, Shown("network", "ADDRESS")] = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[Port, Shown("network", "PORT", (SERVE, API))] = Field(8000, description="port of the HTTP API")
+    metrics_port: Annotated[Port | None, Shown("network", "PORT")] = Field(
+        None,
+        description="port of the Prometheus metrics (default: --port plus one; none for a scheduler or worker alone)",
+    )
+    max_request_bytes: Annotated[PositiveInt, Shown("network", "BYTES", (SERVE, API))] = Field(
+        32 * 1024 * 1024, description="longest request body taken"
+    )
+    request_timeout: Annotated[float, Shown("network", "SECONDS", (SERVE, API))] = Field(
+        600.0, gt=0, description="longest wait of a call for its result; then it is answered 504"
+    )
+
+    model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER))] = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve"
+    )
+    revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER))] = Field(
+        None, description="branch, tag or commit of a model from the hub"
+    )
+    served_model_name: Annotated[str | None, Shown("model", "NAME", (SERVE, API, WORKER))] = Field(
+        None, min_length=1, description="name in requests and replies (default: the hub id, or the directory's name)"
+    )
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (SERVE, API, WORKER))
+    ] = Field("auto", description="type of weights and activations: auto, float32, bfloat16 or float16")
+    max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER))] = Field(
+        None, description="longest sequence taken (default: what the checkpoint allows)"
+    )
+
+    device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER))] = Field(
+        "cpu", pattern=r"^(cpu|gpu(:\d+)?)$", description="where the engine runs: cpu, gpu or gpu:N"
+    )
+    max_num_seqs: Annotated[PositiveInt, Shown("engine", "SEQUENCES", (SERVE, WORKER))] = Field(
+        256, description="most sequences in a micro-batch"
+    )
+    max_num_batched_tokens: Annotated[PositiveInt | None, Shown("engine", "TOKENS", (SERVE, WORKER))] = Field(
+        None, description="most tokens in a micro-batch (default: 2048 on a cpu, 16384 on a gpu)"
+    )
+
+    workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, WORKER))] = Field(
+        1, description="worker processes, each with an engine of its own"
+    )
+    api_workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, API))] = Field(
+        1, description="api processes that share the port"
+    )
+
+    data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE,))] = Field(
+        default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
+        description="the embedded Redis and its files live here (default: ~/.local/share/millpond)",
+    )
+    cache_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, WORKER))] = Field(
+        default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"),
+        description="downloaded models are kept here (default: ~/.cache/millpond)",
+    )
+    redis_url: Annotated[str | None, Shown("storage", "URL")] = Field(
+        None, description="Redis 6.2 or newer (default for serve: an embedded one; else redis://127.0.0.1:6379/0)"
+    )
+    broker_url: Annotated[str | None, Shown("storage", "URL")] = Field(
+        None, description="Redis that carries Celery, if it is another (default: --redis-url)"
+    )
+
+    log_format: Annotated[Literal["text", "json"], Shown("logging", "FORMAT")] = Field(
+        "text", description="lines for people (text) or for collectors (json)"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The options that a role's environment holds."""
+        return cls.checked(_from_environment(environment))
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """The options, or a `LaunchError` that names the wrong one in a sentence."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            flag = flag_of(str(first["loc"][0]))
+            raise LaunchError(f"{flag} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
+
+    def environment(self) -> dict[str, str]:
+        """These options as variables, for a role."""
+        return {
+            ENVIRONMENT_PREFIX + name.upper(): str(value)
+            for name, value in self.model_dump(mode="json").items()
+            if value is not None
+        }
+
+
+def flag_of(name: str) -> str:
+    """The flag of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    variables = {name: ENVIRONMENT_PREFIX + name.upper() for name in Options.model_fields}
+    return {name: environment[key] for name, key in variables.items() if environment.get(key)}
+
+
+class _OneSentenceParser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one sentence that says what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise LaunchError(f"{self.prog}: {message}. `{self.prog} --help` lists what there is.")
+
+
+def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
+    """The options of one command, from its flags and the environment.
+
+    Raises:
+        LaunchError: a flag or a value is wrong.
+    """
+    parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
+    groups: dict[str, Any] = {}
+    known = []
+    for name, field in Options.model_fields.items():
+        shown = next(each for each in field.metadata if isinstance(each, Shown))
+        if command not in shown.commands:
+            continue
+        known.append(flag_of(name))
+        if shown.group not in groups:
+            groups[shown.group] = parser.add_argument_group(shown.group)
+        groups[shown.group].add_argument(
+            flag_of(name), dest=name, metavar=shown.value, default=argparse.SUPPRESS, help=_help(name, field)
+        )
+    found, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        close = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"`millpond {command} --help` lists what there is."
+        raise LaunchError(f"millpond {command} knows no {unknown[0]}: {hint}")
+    return Options.checked({**_from_environment(environment), **vars(found)})
+
+
+def _help(name: str, field: FieldInfo) -> str:
+    text = str(field.description)
+    if field.default is not None and field.default_factory is None:
+        text += f" (default: {field.default})"
+    return f"{text} [{ENVIRONMENT_PREFIX}{name.upper()}]".replace("%", "%%")
+
+
+_DESCRIPTIONS = {
+    SERVE: "Serves a model: starts Redis (when no --redis-url is given), scheduler, worker and api on this machine.",
+    API: "Runs the HTTP api alone, against a Redis shared with schedulers and workers.",
+    SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
+    WORKER: "Runs workers alone, each with an engine of its own.",
+}
+
+COMMANDS = tuple(_DESCRIPTIONS.items())

@@ -1,0 +1,1 @@
+"""The wire types of each dialect: what clients send, what they get."""

@@ -1,0 +1,96 @@
+"""The `input` field that several dialects share: a string, a list of strings, token ids, or a list of lists of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from api.errors import ApiError, bad_request
+
+MAX_INPUTS = 2_048
+"""Inputs in one call: OpenAI's own limit, which its clients count on."""
+
+SHAPES = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Inputs to tokenise."""
+
+    values: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Inputs that are token ids already."""
+
+    values: Sequence[Sequence[int]]
+
+
+Inputs = Texts | Tokens
+
+
+def parse_inputs(value: object, vocabulary_size: int) -> Inputs:
+    """The inputs of a request, or a 400 that says which of them is wrong and why.
+
+    Raises:
+        ApiError: not one of the four shapes, empty, too many, or an id that the tokenizer does not have.
+    """
+    if isinstance(value, str):
+        return Texts([_text(value, "input")])
+    if not isinstance(value, list):
+        raise bad_request(f"input must be {SHAPES}; it is {_kind(value)}.", "input", "invalid_type")
+    if not value:
+        raise bad_request("input is an empty list: send at least one input.", "input", "empty")
+    if type(value[0]) is int:
+        return Tokens([_ids(value, "input", vocabulary_size)])
+    if len(value) > MAX_INPUTS:
+        raise bad_request(
+            f"input has {len(value)} entries, over the {MAX_INPUTS} of one call: send several calls.",
+            "input",
+            "too_many_inputs",
+        )
+    if isinstance(value[0], str):
+        return Texts([_text(each, f"input[{index}]") for index, each in enumerate(value)])
+    if isinstance(value[0], list):
+        return Tokens([_ids(each, f"input[{index}]", vocabulary_size) for index, each in enumerate(value)])
+    raise _wrong_shape(value[0], "input[0]")
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong_shape(value, place)
+    if not value:
+        raise bad_request(f"{place} is an empty string: leave it out.", "input", "empty")
+    return value
+
+
+def _ids(value: object, place: str, vocabulary_size: int) -> Sequence[int]:
+    if not isinstance(value, list):
+        raise _wrong_shape(value, place)
+    if not value:
+        raise bad_request(f"{place} is an empty list: send at least one token id.", "input", "empty")
+    for position, each in enumerate(value):
+        # A bool is an int to isinstance.
+        if type(each) is not int:
+            raise _wrong_shape(each, f"{place}[{position}]")
+        if not 0 <= each < vocabulary_size:
+            raise bad_request(
+                f"{place}[{position}] is token id {each}, outside this model's vocabulary of {vocabulary_size} "
+                "(0 is the first). Ids must come from the served model's own tokenizer: send text instead "
+                "(in LangChain, check_embedding_ctx_length=False).",
+                "input",
+                "token_id_out_of_range",
+            )
+    return value
+
+
+def _wrong_shape(value: object, place: str) -> ApiError:
+    return bad_request(f"{place} is {_kind(value)}; input must be {SHAPES}, all of one kind.", "input", "invalid_type")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {str: "a string", int: "a whole number", float: "a fraction", list: "a list", dict: "an object"}
+    return names[type(value)]

@@ -1,0 +1,32 @@
+"""`GET /health`: this process lives. `GET /ready`: a forward goes the whole way."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from api.errors import overloaded
+from api.state import state_of
+
+router = APIRouter()
+
+
+class Status(BaseModel):
+    """The reply of both."""
+
+    status: Literal["ok", "ready"]
+
+
+@router.get("/health", summary="Whether this process lives")
+async def health() -> Status:
+    """Always 200: a process that does not live does not answer."""
+    return Status(status="ok")
+
+
+@router.get("/ready", summary="Whether a forward goes the whole way")
+async def ready(request: Request) -> Status:
+    """200 when a forward went through queue, worker and back in the last seconds; else 503 with the reason."""
+    trouble = await state_of(request).canary.trouble()
+    if trouble is not None:
+        raise overloaded(f"Not ready: {trouble}.", 2)
+    return Status(status="ready")

@@ -1,0 +1,32 @@
+"""Options come from flags and from the environment; the flag wins; roles get the same through the environment."""
+
+import pytest
+
+from api.errors import LaunchError
+from api.options import Options, parse
+
+
+def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default() -> None:
+    environment = {"MILLPOND_PORT": "9000", "MILLPOND_MAX_NUM_SEQS": "7"}
+    options = parse("serve", ["--port", "9001"], environment)
+    assert (options.port, options.max_num_seqs, options.api_workers) == (9001, 7, 1)
+
+
+def test_a_wrong_variable_is_named_by_its_flag() -> None:
+    with pytest.raises(LaunchError, match="--port cannot be 'x'"):
+        parse("serve", [], {"MILLPOND_PORT": "x"})
+
+
+def test_options_survive_the_way_to_a_role() -> None:
+    options = parse("serve", ["--model", "m", "--max-model-len", "99", "--log-format", "json"], {})
+    assert Options.from_environment(options.environment()) == options
+
+
+def test_every_option_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("serve", ["--help"], {})
+    shown = capsys.readouterr().out
+    for name, field in Options.model_fields.items():
+        assert "--" + name.replace("_", "-") in shown
+        assert f"[MILLPOND_{name.upper()}]" in shown
+        assert field.description
