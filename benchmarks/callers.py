@@ -1,0 +1,70 @@
+"""A caller that costs next to nothing: HTTP/1.1 on a kept connection, so that the server is what is measured."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a group of callers got: the replies' bodies by call, the seconds of each call, and of all together."""
+
+    bodies: list[bytes]
+    latencies: list[float]
+    seconds: float
+
+
+class Connection:
+    """One kept connection to a server on this machine."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> "Connection":
+        """Connects."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**26))
+
+    async def post(self, path: str, body: bytes) -> bytes:
+        """The reply's body; raises when its status is not 200."""
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        status, *headers = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in headers if line.lower().startswith(b"content-length:"))
+        content = await self._reader.readexactly(length)
+        if b" 200 " not in status:
+            raise RuntimeError(f"{status!r}: {content[:500]!r}")
+        return content
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._writer.close()
+
+
+async def call_all(port: int, calls: Sequence[Sequence[str]], callers: int) -> Answers:
+    """Sends every call, by so many callers at once, each sending its next when it has its last answer."""
+    bodies = [b""] * len(calls)
+    latencies = [0.0] * len(calls)
+    waiting = iter(
+        enumerate(
+            orjson.dumps({"input": call, "encoding_format": "base64", "truncate_prompt_tokens": -1}) for call in calls
+        )
+    )
+
+    async def caller(connection: Connection) -> None:
+        for number, body in waiting:
+            began = time.perf_counter()
+            bodies[number] = await connection.post("/v1/embeddings", body)
+            latencies[number] = time.perf_counter() - began
+
+    connections = [await Connection.open(port) for _ in range(callers)]
+    began = time.perf_counter()
+    await asyncio.gather(*(caller(connection) for connection in connections))
+    seconds = time.perf_counter() - began
+    for connection in connections:
+        connection.close()
+    return Answers(bodies, latencies, seconds)
