@@ -63,6 +63,9 @@ class Dispatcher:
                     if isinstance(error, RedisError) and not is_passing(error):
                         raise
                 log.warning("not leading %s: %s", self._keys.model, group.exceptions[0])
+            # A task group that is cancelled while one of its tasks fails raises the failure only.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(pause)
 
 

@@ -47,6 +47,7 @@ class Callers:
         self._channel = wake_channel(uuid.uuid4().hex)
         self._pending: dict[str, _Pending] = {}
         self._subscribed = asyncio.Event()
+        self._fetched: list[str] = []
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -116,25 +117,31 @@ class Callers:
     async def _fetch(self, request_ids: Sequence[str]) -> None:
         """Takes complete results out of Redis and hands them to those who wait."""
         found = [(each, self._pending[each]) for each in request_ids if each in self._pending]
+        # What was fetched is deleted with the next fetch and not with its own: were a reply lost, so were the results.
+        done, self._fetched = self._fetched, []
         async with self._redis.pipeline(transaction=False) as pipeline:
             for request_id, pending in found:
                 pipeline.hgetall(pending.keys.result(request_id))
-                pipeline.delete(pending.keys.result(request_id), pending.keys.request(request_id))
+            if done:
+                pipeline.delete(*done)
             replies = await pipeline.execute()
-        for (_, pending), values in zip(found, replies[::2], strict=True):
-            # A request that was found complete twice, by wake-up and by looking, is fetched only the first time.
+        for (request_id, pending), values in zip(found, replies, strict=False):
+            # A request that was found complete twice, by wake-up and by looking, is answered only the first time.
             if len(values) == len(pending.items) and not pending.results.done():
                 ordered = [decode_result(values[b"%d" % item.index]) for item in pending.items]
                 pending.results.set_result(ordered)
+                self._fetched += [pending.keys.result(request_id), pending.keys.request(request_id)]
 
     async def _look_after(self) -> None:
         """Keeps what waits alive, finds what completed unheard, and hands in again what Redis lost."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             waiting = list(self._pending.items())
-            if not waiting:
-                continue
             try:
+                if self._fetched:
+                    await self._fetch([])
+                if not waiting:
+                    continue
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for request_id, pending in waiting:
                         pipeline.hget(pending.keys.request(request_id), "remaining")

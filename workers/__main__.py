@@ -1,13 +1,14 @@
 """The worker process: prepares the device, loads the engine, and consumes micro-batches."""
 
+import io
 import logging
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-from pooling.device import prepare_process
+from contextlib import redirect_stderr
 
 from pooling.config import resolve_spec
+from pooling.device import prepare_process
 from pooling.errors import PoolingError
 from scheduler.connection import check_server, connect
 from scheduler.errors import SchedulerError
@@ -39,8 +40,10 @@ def serve(settings: WorkerSettings) -> int:
     check_server(redis)
     variables = prepare_process(settings.device, None)
     log.info("environment for paddle: %s", " ".join(f"{name}={value}" for name, value in variables.items()))
-    # Imported only now: Paddle reads its environment when it is loaded.
-    from pooling.engine import Engine
+    # Imported only now: Paddle reads its environment when it is loaded. What it prints meanwhile is about compilers and
+    # threads, and not for the user.
+    with redirect_stderr(io.StringIO()):
+        from pooling.engine import Engine
 
     from workers.app import consume
     from workers.resident import Resident

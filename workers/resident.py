@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
 import numpy as np
-from pooling.engine import Engine, PoolingInput
 from redis import Redis
 from redis.exceptions import RedisError
 
+from pooling.engine import PoolingEngine, PoolingInput
 from scheduler import leases
 from scheduler.connection import is_passing
 from scheduler.keys import ModelKeys
@@ -45,7 +45,7 @@ class Resident:
     """One engine, the micro-batches it holds, and its worker's life signs."""
 
     def __init__(
-        self, redis: Redis, engine: Engine, engine_thread: ThreadPoolExecutor, settings: WorkerSettings
+        self, redis: Redis, engine: PoolingEngine, engine_thread: ThreadPoolExecutor, settings: WorkerSettings
     ) -> None:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._redis = redis

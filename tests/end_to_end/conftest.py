@@ -1,4 +1,4 @@
-"""One running server a module: starting it is the slow part."""
+"""One running server for all tests that leave it as it was: starting it is the slow part."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import pytest
 from tests.server import Millpond, client_of, serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[Millpond]:
     """`millpond serve` with a tiny model, two api processes and an embedded Redis."""
     with serving("--api-workers", "2", "--max-request-bytes", "1000000") as running:

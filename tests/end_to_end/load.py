@@ -23,6 +23,7 @@ class Load:
     server: Millpond
     count: int = 200
     replies: dict[int, httpx.Response | httpx.HTTPError] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def texts(self, number: int) -> list[str]:
@@ -41,10 +42,12 @@ class Load:
                         number = next(numbers, None)
                     if number is None:
                         return
+                    began = time.monotonic()
                     try:
                         self.replies[number] = client.post("/v1/embeddings", json={"input": self.texts(number)})
                     except httpx.HTTPError as error:
                         self.replies[number] = error
+                    self.seconds[number] = time.monotonic() - began
 
         self._threads = [threading.Thread(target=caller) for _ in range(16)]
         for thread in self._threads:
@@ -98,13 +101,14 @@ def run_with_kill(server: Millpond, kill: Callable[[], None]) -> Load:
     keys = ModelKeys("tiny-bert")
     with redis_of(server) as redis:
         eventually(lambda: not redis.xlen(keys.lanes[0]), 40)
-        assert not redis.zcard(keys.leases)
-        assert not redis.exists(keys.claims)
+        assert not redis.zcard(keys.leases), "every lease has ended"
+        assert not redis.exists(keys.claims), "no item is held"
+        assert not redis.exists(keys.held), "every slot is free"
     sent = sum(len(load.texts(number)) for number in range(load.count))
     answered = answered_items(server) - before
     right = right_vectors(server)
     for number, reply in load.replies.items():
         assert is_right(reply, load.texts(number), right) or isinstance(reply, httpx.HTTPError), reply
     if not any(isinstance(reply, httpx.HTTPError) for reply in load.replies.values()):
-        assert answered == sent
+        assert answered == sent, f"{answered} items were counted, {sent} were sent"
     return load

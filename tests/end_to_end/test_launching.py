@@ -113,8 +113,10 @@ def test_a_stop_under_load_answers_what_was_accepted_and_leaves_nobody_behind(
     answered = [reply for reply in after if isinstance(reply, httpx.Response)]
     assert answered, "those who were waiting got their answer"
     for number_, reply in load.replies.items():
-        # Whoever came too late could not connect: nobody was accepted and then forgotten.
-        assert is_right(reply, load.texts(number_), right) or isinstance(reply, httpx.ConnectError), repr(reply)
+        # Whoever came too late could not connect, or met a kept connection at the moment of its closing and knew it at
+        # once: nobody was accepted and then forgotten.
+        too_late = isinstance(reply, httpx.HTTPError) and load.seconds[number_] < 0.1
+        assert too_late or is_right(reply, load.texts(number_), right), repr(reply)
     assert "Traceback" not in server.output
 
 

@@ -66,10 +66,12 @@ class Scene:
 @asynccontextmanager
 async def dispatching(scene: Scene) -> AsyncIterator["asyncio.Task[None]"]:
     task = asyncio.create_task(Dispatcher(scene.redis, KEYS.model, scene).run())
-    yield task
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def on_a_scene(url: str, play: Callable[[Scene], Awaitable[None]]) -> None:
@@ -210,6 +212,7 @@ def test_a_deep_lane_is_read_window_by_window(clean_redis_url: str) -> None:
             number = 0
             while done < 10_000:
                 number += 1
+                await scene.beat("w", slots=1, tokens=100_000, sequences=3_000)
                 done += await scene.run((await scene.batches(number))[number - 1])
             assert done == 10_000
             assert await scene.redis.xlen(KEYS.lanes[0]) == 0

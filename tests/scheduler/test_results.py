@@ -23,10 +23,12 @@ ITEMS = [Item("r", index, b"\1\0\0\0", 1) for index in range(2)]
 async def calling(redis: Redis) -> AsyncIterator[Callers]:
     callers = Callers(redis)
     running = asyncio.create_task(callers.run(KEYS.model))
-    yield callers
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    try:
+        yield callers
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 async def answer(redis: Redis, numbers: "count[int]") -> None:
@@ -55,14 +57,19 @@ def play(url: str, scene: Callable[[Redis], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_results_come_in_the_order_of_the_items_and_leave_nothing_behind(clean_redis_url: str) -> None:
+def test_results_come_in_the_order_of_the_items_and_leave_nothing_behind(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "LOOK_SECONDS", 0.1)
+
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:
             waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
             await answer(redis, count())
             assert await waiting == [Vector(b"0"), Vector(b"1")]
-            assert not await redis.exists(KEYS.request("r"), KEYS.result("r"))
             assert len(callers) == 0
+            while await redis.exists(KEYS.request("r"), KEYS.result("r")):
+                await asyncio.sleep(0.01)
 
     play(clean_redis_url, scene)
 

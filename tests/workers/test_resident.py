@@ -1,0 +1,126 @@
+"""What a worker does with good batches, bad items and slow forwards, on a real queue."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from pooling.engine import PoolingInput
+from scheduler import leases
+from scheduler.connection import connect, connect_async
+from scheduler.dispatcher import Dispatcher
+from scheduler.keys import Lane, ModelKeys
+from scheduler.messages import Failure, Item, Result, Vector
+from scheduler.results import Callers
+from workers import resident as resident_module
+from workers.resident import Resident
+from workers.settings import WorkerSettings
+
+KEYS = ModelKeys("m")
+POISON = 666
+
+
+class Engine:
+    """Doubles token ids; fails on poison, sleeps when told to. Counts how often each id was computed."""
+
+    spec = SimpleNamespace(fingerprint="f")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.batches: list[list[int]] = []
+        self._seconds = seconds
+
+    def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+        """Nothing to warm."""
+
+    def forward(self, inputs: Sequence[PoolingInput]) -> list[np.ndarray]:
+        firsts = [int(given.ids[0]) for given in inputs]
+        self.batches.append(firsts)
+        time.sleep(self._seconds)
+        if POISON in firsts:
+            raise ValueError("poison")
+        return [(given.ids * 2).astype("<f4") for given in inputs]
+
+
+class Direct:
+    """A broker that hands batches to a worker in this process: Celery's part is tested end to end."""
+
+    def __init__(self, resident: Resident) -> None:
+        self._resident = resident
+        self._threads = ThreadPoolExecutor(4)
+
+    async def send(self, worker_id: str, batch_id: str) -> None:
+        assert worker_id == self._resident.worker_id
+        self._threads.submit(self._resident.run, batch_id)
+
+    async def discard(self, worker_id: str) -> None:
+        """Nothing is kept for a worker."""
+
+
+@contextmanager
+def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
+    settings = WorkerSettings("", "", Path(), "m", "cpu", "auto", None, 8, 100, "text")
+    with ThreadPoolExecutor(1) as engine_thread:
+        resident = Resident(redis, engine, engine_thread, settings)  # type: ignore[arg-type]
+        resident.start()
+        yield resident
+        resident.leave()
+
+
+def submit(url: str, resident: Resident, firsts: Sequence[int]) -> list[Result]:
+    """The results of one request whose items begin with these ids."""
+
+    async def run() -> list[Result]:
+        redis = connect_async(url)
+        callers = Callers(redis)
+        dispatcher = Dispatcher(redis, "m", Direct(resident))
+        tasks = [asyncio.create_task(callers.run("m")), asyncio.create_task(dispatcher.run())]
+        items = [
+            Item("r", index, np.asarray([first, 1], "<i4").tobytes(), time.time_ns() // 10**6)
+            for index, first in enumerate(firsts)
+        ]
+        async with asyncio.timeout(30):
+            found = await callers.submit(KEYS, Lane.INTERACTIVE, "r", items)
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await redis.aclose()
+        return found
+
+    return asyncio.run(run())
+
+
+def test_results_are_what_the_engine_computed(clean_redis_url: str) -> None:
+    with connect(clean_redis_url) as redis, resident_on(redis, Engine()) as resident:
+        found = submit(clean_redis_url, resident, [7, 8])
+    assert found == [Vector(np.asarray([14, 2], "<f4").tobytes()), Vector(np.asarray([16, 2], "<f4").tobytes())]
+
+
+def test_an_item_that_fails_takes_nobody_down_and_is_given_up_after_three_attempts(clean_redis_url: str) -> None:
+    engine = Engine()
+    with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
+        good, bad, also_good = submit(clean_redis_url, resident, [7, POISON, 8])
+        assert int(redis.xlen(KEYS.dead_letters)) == 1
+    assert isinstance(good, Vector)
+    assert isinstance(also_good, Vector)
+    assert isinstance(bad, Failure)
+    assert bad.message.count("ValueError: poison") == 3
+    assert engine.batches[0] == [7, POISON, 8]
+    assert all(len(batch) == 1 for batch in engine.batches[1:]), "what failed together is retried alone"
+
+
+def test_a_long_forward_keeps_its_lease(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_MS", 500)
+    monkeypatch.setattr(resident_module, "RENEWAL_SECONDS", 0.1)
+    engine = Engine(seconds=2.0)
+    with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
+        (found,) = submit(clean_redis_url, resident, [7])
+    assert isinstance(found, Vector)
+    assert engine.batches == [[7]], "it ran once"
