@@ -1,0 +1,81 @@
+"""The one place that knows devices: what a process must set before paddle is imported, and the choice of the device."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from pooling.errors import DeviceError
+
+_DEVICE = re.compile(r"cpu|gpu(:\d+)?")
+
+
+def prepare_process(device: str, threads: int | None) -> dict[str, str]:
+    """Set the environment that Paddle and its math libraries read once, while they load.
+
+    Variables that are set already stay as they are, so that a person can try other values. Figures for each choice are
+    in docs/decisions/0002-the-form-of-the-engine.md.
+
+    Args:
+        device: "cpu", "gpu" or "gpu:N".
+        threads: threads of one forward on the CPU; None takes every core this process may use.
+
+    Returns:
+        The variables and their values in force, for the log.
+
+    Raises:
+        DeviceError: paddle is imported already, or `device` or `threads` makes no sense.
+    """
+    if "paddle" in sys.modules:
+        raise DeviceError("paddle is imported already: call prepare_process before anything that imports it.")
+    if not _DEVICE.fullmatch(device):
+        raise DeviceError(f"There is no device {device!r}: use cpu, gpu or gpu:N.")
+    if threads is not None and threads < 1:
+        raise DeviceError(f"{threads} threads cannot compute anything: use at least 1.")
+    count = str(threads or len(os.sched_getaffinity(0)))
+    wanted = {
+        # Paddle takes one thread unless told.
+        "OMP_NUM_THREADS": count,
+        # Only the pooler's few numpy sums use OpenBLAS: its own pool of threads would only compete.
+        "OPENBLAS_NUM_THREADS": "1",
+        # Intel's OpenMP spins for 200 ms after each parallel region, which takes the cores from the api process.
+        "KMP_BLOCKTIME": "1",
+        # Compiled programs run on oneDNN, with twice the speed of Paddle's own kernels. One flag under two names.
+        "FLAGS_use_mkldnn": "1",
+        "FLAGS_use_onednn": "1",
+        # Paddle's notes about its executor are none of the user's business; errors still come as exceptions.
+        "GLOG_minloglevel": "2",
+    }
+    if _is_amd():
+        # The MKL inside Paddle takes a path without AVX2 on AMD, at a quarter of the speed, unless told the type.
+        wanted["MKL_DEBUG_CPU_TYPE"] = "5"
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    return {name: os.environ[name] for name in wanted}
+
+
+def select_device(device: str) -> None:
+    """Make a device the one that paddle computes on, for this whole process.
+
+    Raises:
+        DeviceError: there is no such GPU, or this Paddle was built without GPU support.
+    """
+    import paddle
+
+    if device == "cpu":
+        paddle.set_device("cpu")
+        return
+    if not paddle.is_compiled_with_cuda():
+        raise DeviceError(
+            f"--device {device} needs Paddle for GPUs, and this build is for CPUs: install paddlepaddle-gpu."
+        )
+    count = paddle.device.cuda.device_count()
+    number = int(device.partition(":")[2] or 0)
+    if number >= count:
+        raise DeviceError(f"--device {device} does not exist: this machine shows {count} GPUs, numbered from 0.")
+    paddle.set_device(f"gpu:{number}")
+
+
+def _is_amd() -> bool:
+    information = Path("/proc/cpuinfo")
+    return information.exists() and "AuthenticAMD" in information.read_text()

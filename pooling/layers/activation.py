@@ -1,0 +1,31 @@
+"""The activation functions that config.json names."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import paddle
+from paddle.nn import functional
+
+from pooling.errors import CheckpointError
+
+ACTIVATIONS: Mapping[str, Callable[[paddle.Tensor], paddle.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate=True),
+    "relu": functional.relu,
+    "silu": functional.silu,
+}
+
+
+def activation(name: str) -> Callable[[paddle.Tensor], paddle.Tensor]:
+    """The activation function of that name.
+
+    Raises:
+        CheckpointError: the name is not known.
+    """
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"config.json has hidden_act {name}, which is not supported: use a model with one of "
+            f"{', '.join(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[name]

@@ -1,0 +1,129 @@
+"""What a checkpoint's small files say about how it is served."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pooling.config import PoolerConfig, PoolingType, resolve_spec
+from pooling.errors import CheckpointError, OptionError
+from tests.pooling.checkpoints import copied, edit_json
+from tests.pooling.conftest import TINY_BERT, TINY_BERT_CLS
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return copied(TINY_BERT, tmp_path / "model")
+
+
+def test_a_bert_checkpoint_is_read() -> None:
+    spec = resolve_spec(TINY_BERT)
+    assert (spec.architecture, spec.model_type, spec.dtype) == ("BertModel", "bert", "float32")
+    assert (spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads) == (48, 3, 3)
+    assert spec.embedding_dimensions == 48
+    assert spec.pooler == PoolerConfig(PoolingType.MEAN, normalize=True)
+    assert spec.config["type_vocab_size"] == 2
+
+
+def test_a_checkpoint_without_normalize_and_with_matryoshka_dimensions_is_read() -> None:
+    spec = resolve_spec(TINY_BERT_CLS)
+    assert spec.architecture == "BertForMaskedLM"
+    assert spec.pooler == PoolerConfig(PoolingType.CLS, normalize=False, matryoshka_dimensions=(12, 24, 36))
+
+
+def test_the_smallest_stated_limit_counts_and_is_named(directory: Path) -> None:
+    spec = resolve_spec(directory)
+    assert (spec.max_model_len, spec.max_model_len_source) == (64, "sentence_bert_config.json")
+    edit_json(directory / "tokenizer_config.json", lambda config: config.update(model_max_length=40))
+    spec = resolve_spec(directory)
+    assert (spec.max_model_len, spec.max_model_len_source) == (40, "tokenizer_config.json")
+
+
+def test_without_any_other_limit_the_positions_count(directory: Path) -> None:
+    (directory / "sentence_bert_config.json").unlink()
+    # transformers writes this number for a tokenizer without a limit.
+    edit_json(directory / "tokenizer_config.json", lambda config: config.update(model_max_length=int(1e30)))
+    spec = resolve_spec(directory)
+    assert (spec.max_model_len, spec.max_model_len_source) == (72, "config.json")
+
+
+def test_a_smaller_length_may_be_asked_for(directory: Path) -> None:
+    spec = resolve_spec(directory, max_model_len=10)
+    assert (spec.max_model_len, spec.max_model_len_source) == (10, "--max-model-len")
+
+
+@pytest.mark.parametrize("length", [0, -1, 65])
+def test_a_length_beyond_the_models_limit_is_refused(directory: Path, length: int) -> None:
+    with pytest.raises(OptionError, match=r"from 1 to 64, the limit that sentence_bert_config\.json sets"):
+        resolve_spec(directory, max_model_len=length)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_a_type_not_supported_is_refused(directory: Path, dtype: str) -> None:
+    with pytest.raises(OptionError, match=dtype):
+        resolve_spec(directory, dtype=dtype)
+
+
+def test_without_modules_the_pooling_is_left_to_the_model_class(directory: Path) -> None:
+    (directory / "modules.json").unlink()
+    assert resolve_spec(directory).pooler == PoolerConfig(pooling_type=None, normalize=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"pooling_mode": "cls"}, PoolingType.CLS),
+        ({"pooling_mode": ["lasttoken"]}, PoolingType.LAST),
+        ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}, PoolingType.LAST),
+        ({}, PoolingType.MEAN),
+    ],
+)
+def test_every_way_to_write_the_pooling_is_understood(
+    directory: Path, config: dict[str, object], expected: PoolingType
+) -> None:
+    def replace(value: dict[str, object]) -> None:
+        value.clear()
+        value.update(config)
+
+    edit_json(directory / "1_Pooling" / "config.json", replace)
+    assert resolve_spec(directory).pooler.pooling_type is expected
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "named"),
+    [
+        ("config.json", lambda c: c.update(architectures=["LlamaModel"]), "LlamaModel.*BertModel"),
+        ("config.json", lambda c: c.pop("architectures"), "no name"),
+        ("config.json", lambda c: c.update(hidden_size="large"), "hidden_size = 'large'"),
+        ("config.json", lambda c: c.update(num_attention_heads=5), "no multiple of num_attention_heads 5"),
+        ("config.json", lambda c: c.update(layer_norm_eps=None), "layer_norm_eps"),
+        ("config.json", lambda c: c.update(matryoshka_dimensions=[49]), r"\[49\]"),
+        (
+            "modules.json",
+            lambda c: c.append({"path": "3", "type": "sentence_transformers.models.Dense"}),
+            "Dense",
+        ),
+        ("modules.json", lambda c: c.reverse(), "in place 0"),
+        ("1_Pooling/config.json", lambda c: c.update(pooling_mode_max_tokens=True), "pooling_mode_max_tokens"),
+        ("1_Pooling/config.json", lambda c: c.update(pooling_mode="weightedmean"), "weightedmean"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    directory: Path, file: str, change: Callable[[Any], None], named: str
+) -> None:
+    edit_json(directory / file, change)
+    with pytest.raises(CheckpointError, match=named):
+        resolve_spec(directory)
+
+
+def test_the_fingerprint_is_that_of_the_content(directory: Path) -> None:
+    original = resolve_spec(TINY_BERT).fingerprint
+    assert len(original) == 16
+    assert resolve_spec(directory).fingerprint == original
+    edit_json(directory / "1_Pooling" / "config.json", lambda config: config.update(pooling_mode="cls"))
+    changed = resolve_spec(directory).fingerprint
+    assert changed != original
+    with (directory / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    assert resolve_spec(directory).fingerprint not in (original, changed)
