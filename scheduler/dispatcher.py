@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -51,22 +52,17 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serves term after term until cancelled."""
-        pause = TICK_SECONDS
         while True:
             try:
                 token = int(await leases.lead(self._keys, None).run(self._redis))
                 if token:
                     log.info("leading %s, term %d", self._keys.model, token)
                     await Term(self._redis, self._keys, token, self._broker).serve()
-            except* (RedisError, OSError, LeadershipLostError) as group:
-                for error in group.exceptions:
-                    if isinstance(error, RedisError) and not is_passing(error):
-                        raise
-                log.warning("not leading %s: %s", self._keys.model, group.exceptions[0])
-            # A task group that is cancelled while one of its tasks fails raises the failure only.
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise asyncio.CancelledError
-            await asyncio.sleep(pause)
+            except (RedisError, OSError, LeadershipLostError) as error:
+                if isinstance(error, RedisError) and not is_passing(error):
+                    raise
+                log.warning("not leading %s: %s", self._keys.model, error)
+            await asyncio.sleep(TICK_SECONDS)
 
 
 class Term:
@@ -86,16 +82,23 @@ class Term:
         """Dispatches until Redis fails, another leads, or the task is cancelled.
 
         Raises:
-            ExceptionGroup: of the errors that ended the term.
+            RedisError, OSError, LeadershipLostError: whichever ended the term.
         """
         await self._look_at_workers()
+        # Not a TaskGroup: cancelled while one of its tasks fails, it raises the failure and loses the cancellation.
+        duties = [
+            asyncio.create_task(duty)
+            for duty in (self._listen(), self._read_lanes(), self._keep_office(), self._dispatch())
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                for duty in (self._listen(), self._read_lanes(), self._keep_office(), self._dispatch()):
-                    group.create_task(duty)
-        except asyncio.CancelledError:
-            await leases.resign(self._keys, self._token).run(self._redis)
-            raise
+            ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
+        finally:
+            for duty in duties:
+                duty.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)
+            with suppress(RedisError, OSError):
+                await leases.resign(self._keys, self._token).run(self._redis)
 
     async def _read_lanes(self) -> None:
         """Keeps the window filled; a lane whose part of it is full is left alone until there is room."""

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable
 
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 
 from scheduler.broker import celery_application
@@ -24,8 +24,10 @@ def consume(settings: WorkerSettings, resident: Resident, on_ready: Callable[[],
 
     While the engine runs one batch, the next one is claimed and waits at its door.
     """
-    # Celery warns root of pickled messages; this worker takes JSON only.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Celery warns root of pickled messages, where this worker takes JSON only; and of a setting that concerns late
+    # acknowledgement, which is not used.
+    for category in (SecurityWarning, CPendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
     application = celery_application(settings.broker_url)
     register_tasks(application, resident)
 

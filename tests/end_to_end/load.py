@@ -63,7 +63,7 @@ class Load:
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-            assert not thread.is_alive(), f"only {len(self.replies)} of {self.count} were answered"
+            assert not thread.is_alive(), f"{len(self.replies)} of {self.count} answered\n{self.server.output}"
 
 
 def right_vectors(server: Millpond) -> dict[str, np.ndarray]:
