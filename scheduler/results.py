@@ -37,6 +37,7 @@ class _Pending:
     lane: Lane
     items: Sequence[Item]
     results: "asyncio.Future[list[Result]]" = field(repr=False)
+    accepted: bool = False  # Redis has taken it: if it is not there, Redis has lost it
 
 
 class Callers:
@@ -64,6 +65,7 @@ class Callers:
         self._pending[request_id] = pending
         try:
             await persist(lambda: self._hand_in(request_id, pending), ENQUEUE_SECONDS, "accept the request")
+            pending.accepted = True
             return await pending.results
         finally:
             del self._pending[request_id]
@@ -136,7 +138,7 @@ class Callers:
         """Keeps what waits alive, finds what completed unheard, and hands in again what Redis lost."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            waiting = list(self._pending.items())
+            waiting = [(each, pending) for each, pending in self._pending.items() if pending.accepted]
             try:
                 if self._fetched:
                     await self._fetch([])

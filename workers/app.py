@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
+from kombu import Exchange, Queue
 
 from scheduler.broker import celery_application
 from scheduler.keys import celery_queue
@@ -30,6 +31,9 @@ def consume(settings: WorkerSettings, resident: Resident, on_ready: Callable[[],
         warnings.filterwarnings("ignore", category=category)
     application = celery_application(settings.broker_url)
     register_tasks(application, resident)
+    # Delivered is done, for Celery: acknowledgements would cost two round trips a message, and the leases need none.
+    name = celery_queue(resident.worker_id)
+    application.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True)]
 
     def ready(**_: object) -> None:
         resident.start()
@@ -43,7 +47,6 @@ def consume(settings: WorkerSettings, resident: Resident, on_ready: Callable[[],
     worker = application.Worker(
         pool="threads",
         concurrency=THREADS,
-        queues=[celery_queue(resident.worker_id)],
         hostname=f"{resident.worker_id}@millpond",
         loglevel=logging.WARNING,
         without_gossip=True,
