@@ -49,6 +49,7 @@ class Callers:
         self._pending: dict[str, _Pending] = {}
         self._subscribed = asyncio.Event()
         self._fetched: list[str] = []
+        self._abandoning: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -63,14 +64,21 @@ class Callers:
         """
         pending = _Pending(keys, lane, items, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
+        handing_in = asyncio.ensure_future(
+            persist(lambda: self._hand_in(request_id, pending), ENQUEUE_SECONDS, "accept the request")
+        )
         try:
-            await persist(lambda: self._hand_in(request_id, pending), ENQUEUE_SECONDS, "accept the request")
+            await asyncio.shield(handing_in)
             pending.accepted = True
             return await pending.results
         finally:
             del self._pending[request_id]
             if not pending.results.done() or pending.results.cancelled() or pending.results.exception():
-                await self._abandon(request_id, pending)
+                abandoning = asyncio.ensure_future(self._abandon(request_id, pending, handing_in))
+                self._abandoning.add(abandoning)
+                abandoning.add_done_callback(self._abandoning.discard)
+                if handing_in.done():
+                    await asyncio.shield(abandoning)
 
     async def _hand_in(self, request_id: str, pending: _Pending) -> None:
         async with asyncio.timeout(ENQUEUE_SECONDS):
@@ -78,9 +86,11 @@ class Callers:
         step = enqueue(pending.keys, pending.lane, request_id, pending.items, self._channel)
         await step.run(self._redis)
 
-    async def _abandon(self, request_id: str, pending: _Pending) -> None:
+    async def _abandon(self, request_id: str, pending: _Pending, handing_in: "asyncio.Future[None]") -> None:
+        # What is on its way into Redis would come after its own removal: it is let in first.
+        await asyncio.gather(handing_in, return_exceptions=True)
         try:
-            await asyncio.shield(abandon(self._redis, pending.keys, [request_id]))
+            await abandon(self._redis, pending.keys, [request_id])
         except (RedisError, OSError) as error:
             log.info("request %s is left to run out by itself: %s", request_id, error)
 
