@@ -85,8 +85,8 @@ def select_device(device: str) -> None:
 def _keep_freed_memory() -> None:
     """Let the allocator keep what is freed, up to 1 GiB, where the C library can be told.
 
-    glibc gives large blocks back to the system and gets them anew, as pages of zeros, for every operator: tens of
-    thousands of page faults in one forward of long texts, a third of its time.
+    glibc may give large blocks back to the system and get them anew, as pages of zeros, for every operator: 25,000 page
+    faults in one forward of long texts in one run of three. docs/decisions/0002-the-form-of-the-engine.md has figures.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
