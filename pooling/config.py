@@ -93,6 +93,11 @@ class ModelSpec:
     dtype: str
     fingerprint: str
 
+    @property
+    def supported_dimensions(self) -> tuple[int, ...]:
+        """The lengths of a result that a request may ask for, ascending; the model's own is always one of them."""
+        return tuple(sorted({*self.pooler.matryoshka_dimensions, self.embedding_dimensions}))
+
 
 def resolve_spec(directory: Path, *, max_model_len: int | None = None, dtype: str = "auto") -> ModelSpec:
     """Read the small files of a checkpoint and decide how it will be served.

@@ -37,7 +37,7 @@ class PoolingInput:
 
     Attributes:
         ids: token ids, int32 [n] with n from 1 to the model's max_model_len.
-        dimensions: the length of the result, one of the checkpoint's matryoshka_dimensions; None means all.
+        dimensions: the length of the result, one of the spec's supported_dimensions; None means all.
         normalize: whether the result has length 1; None means as the checkpoint says.
     """
 
@@ -136,11 +136,12 @@ class Engine:
                 f"Input {position} has token ids outside 0 to {self.spec.vocab_size - 1}: tokenize it with this "
                 "model's tokenizer."
             )
-        supported = self.spec.pooler.matryoshka_dimensions
+        supported = self.spec.supported_dimensions
         if given.dimensions is not None and given.dimensions not in supported:
+            choices = ", ".join(map(str, supported))
             raise InputError(
                 f"Input {position} asks for {given.dimensions} dimensions: this model supports "
-                f"{', '.join(map(str, supported)) or f'only its own {self.spec.embedding_dimensions}'}."
+                f"{choices if len(supported) > 1 else f'only its own {choices}'}."
             )
 
 

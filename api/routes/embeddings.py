@@ -98,13 +98,13 @@ def _limit(truncate: int | None, model: ServedModel) -> tuple[int, bool]:
 
 
 def _check_dimensions(dimensions: int | None, model: ServedModel) -> None:
-    full, allowed = model.spec.embedding_dimensions, model.spec.pooler.matryoshka_dimensions
-    if dimensions is None or dimensions == full or dimensions in allowed:
+    full, supported = model.spec.embedding_dimensions, model.spec.supported_dimensions
+    if dimensions is None or dimensions in supported:
         return
     if dimensions > full:
         raise bad_request(f"dimensions is {dimensions}, over this model's {full}.", "dimensions")
-    if allowed:
-        raise bad_request(f"dimensions is {dimensions}; this model allows {[*allowed, full]}.", "dimensions")
+    if len(supported) > 1:
+        raise bad_request(f"dimensions is {dimensions}; this model allows {list(supported)}.", "dimensions")
     raise bad_request(
         f"dimensions is {dimensions}; this model was not trained to be shortened and gives {full} only.", "dimensions"
     )

@@ -48,6 +48,10 @@ def test_all_four_kinds_of_input_give_the_same_vectors(client: httpx.Client) -> 
     assert vectors(embed(client, ids[0])) == pytest.approx(wanted[:1], abs=1e-5)
 
 
+def test_a_models_own_dimensions_may_be_asked_for(client: httpx.Client) -> None:
+    assert vectors(embed(client, "water", dimensions=48)) == pytest.approx(vectors(embed(client, "water")), abs=1e-5)
+
+
 def test_base64_carries_the_same_little_endian_float32(client: httpx.Client) -> None:
     wanted = vectors(embed(client, "water"))
     reply = embed(client, "water", encoding_format="base64").json()

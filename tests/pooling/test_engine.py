@@ -133,6 +133,12 @@ def test_an_input_that_cannot_be_pooled_is_refused(tiny_engine: Engine, wrong: P
         tiny_engine.forward([PoolingInput(np.array([2, 3], dtype=np.int32)), wrong])
 
 
+def test_a_models_own_dimensions_may_be_asked_for(tiny_engine: Engine) -> None:
+    ids = np.array([2, 20, 30, 3], dtype=np.int32)
+    own, unsaid = tiny_engine.forward([PoolingInput(ids, dimensions=48), PoolingInput(ids)])
+    np.testing.assert_allclose(own, unsaid, atol=1e-6)
+
+
 def test_unsupported_dimensions_are_answered_with_those_that_are(tiny_cls_engine: Engine) -> None:
     with pytest.raises(InputError, match="supports 12, 24, 36"):
         tiny_cls_engine.forward([PoolingInput(np.array([2], dtype=np.int32), dimensions=13)])
