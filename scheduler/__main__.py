@@ -47,7 +47,8 @@ async def main() -> None:
     set_up_logging("scheduler", settings.log_format)
     redis = connect_async(settings.redis_url)
     await persist(lambda: redis.ping(), 30.0, "answer")
-    dispatching = asyncio.ensure_future(dispatch_all_models(redis, CeleryBroker(settings.broker_url)))
+    broker = CeleryBroker(settings.broker_url, settings.redis_url)
+    dispatching = asyncio.ensure_future(dispatch_all_models(redis, broker))
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, dispatching.cancel)
     announce_ready("dispatching")

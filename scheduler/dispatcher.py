@@ -21,7 +21,7 @@ from scheduler.connection import BLOCK_MS, is_passing
 from scheduler.errors import LeadershipLostError
 from scheduler.fleet import Fleet, Worker
 from scheduler.keys import LANES, ModelKeys
-from scheduler.messages import Entry
+from scheduler.messages import Entry, Posting
 from scheduler.policy import next_batch
 from scheduler.queue import LaneReader, Waiting
 from scheduler.settings import TICK_SECONDS
@@ -34,6 +34,9 @@ WINDOW = 4_096
 
 class Broker(Protocol):
     """Carries the ids of micro-batches to workers."""
+
+    def posting(self, worker_id: str, batch_id: str) -> Posting | None:
+        """The message to post together with the lease; None where `send` must send it afterwards."""
 
     async def send(self, worker_id: str, batch_id: str) -> None:
         """Puts a micro-batch into a worker's queue."""
@@ -172,7 +175,8 @@ class Term:
         if not batch:
             return False
         batch_id, entries = uuid.uuid4().hex, [waiting.entry for waiting in batch]
-        step = leases.lease(self._keys, self._token, batch_id, worker.worker_id, worker.slots, entries)
+        posting = self._broker.posting(worker.worker_id, batch_id)
+        step = leases.lease(self._keys, self._token, batch_id, worker.worker_id, worker.slots, entries, posting)
         outcome = leases.leased_count(await step.run(self._redis))
         if outcome is leases.Refusal.FENCED:
             raise LeadershipLostError(f"another scheduler leads {self._keys.model}")
@@ -187,7 +191,8 @@ class Term:
             worker.held += 1
             metrics.BATCH_SEQUENCES.labels(self._keys.model).observe(len(batch))
             metrics.BATCH_TOKENS.labels(self._keys.model).observe(sum(waiting.tokens for waiting in batch))
-            await self._send_or_release(worker.worker_id, batch_id)
+            if posting is None:
+                await self._send_or_release(worker.worker_id, batch_id)
         return True
 
     async def _send_or_release(self, worker_id: str, batch_id: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduler.keys import ModelKeys
 from scheduler.lua import Argument, Step
-from scheduler.messages import Entry, Item, LeasedItem, MicroBatch, Result
+from scheduler.messages import Entry, Item, LeasedItem, MicroBatch, Posting, Result
 from scheduler.settings import (
     ATTEMPTS_ALLOWED,
     CLAIM_MS,
@@ -35,13 +35,26 @@ def resign(keys: ModelKeys, token: int) -> Step:
     return Step("resign", [keys.leader], [token])
 
 
-def lease(keys: ModelKeys, token: int, batch_id: str, worker_id: str, slots: int, entries: Sequence[Entry]) -> Step:
-    """Puts entries under a lease for a worker with so many slots; read its reply with `leased_count`."""
+def lease(
+    keys: ModelKeys,
+    token: int,
+    batch_id: str,
+    worker_id: str,
+    slots: int,
+    entries: Sequence[Entry],
+    posting: Posting | None = None,
+) -> Step:
+    """Puts entries under a lease for a worker with so many slots, and posts the message that tells the worker.
+
+    Read its reply with `leased_count`.
+    """
     places = [place for entry in entries for place in (entry.lane, entry.entry_id)]
+    batch = [keys.leader, keys.leases, keys.claims, keys.batch(batch_id), keys.counters, keys.held, *keys.lanes]
+    queue, message = ([posting.queue_key], posting.message) if posting else ([], b"")
     return Step(
         "lease",
-        [keys.leader, keys.leases, keys.claims, keys.batch(batch_id), keys.counters, keys.held, *keys.lanes],
-        [token, batch_id, worker_id, slots, CLAIM_MS, keys.request_prefix, *places],
+        [*batch, *queue],
+        [token, batch_id, worker_id, slots, CLAIM_MS, keys.request_prefix, message, *places],
     )
 
 

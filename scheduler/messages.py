@@ -79,6 +79,14 @@ class Failure:
 Result = Vector | Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A Celery message and the Redis list that it belongs into."""
+
+    queue_key: str
+    message: bytes
+
+
 def decode_result(data: bytes) -> Result:
     """The result that `Vector.encode` or `Failure.encode` wrote."""
     if data[:1] == _VECTOR:

@@ -48,7 +48,7 @@ class Callers:
         self._channel = wake_channel(uuid.uuid4().hex)
         self._pending: dict[str, _Pending] = {}
         self._subscribed = asyncio.Event()
-        self._fetched: list[str] = []
+        self._taken: list[str] = []
         self._abandoning: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class Callers:
                             ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000
                         )
                         if message is not None:
-                            await self._fetch([each.decode() for each in _request_ids(message["data"])])
+                            await self._hear(message["data"])
             except (RedisError, OSError) as error:
                 if not is_passing(error):
                     raise
@@ -126,23 +126,38 @@ class Callers:
                 log.warning("redis is away: %s", error)
                 await asyncio.sleep(0.1)
 
+    async def _hear(self, news: bytes) -> None:
+        """Takes what a wake-up brings along, and fetches the rest."""
+        left = []
+        for request_id, values in msgpack.unpackb(news, raw=True):
+            if values:
+                self._answer(request_id.decode(), dict(zip(values[::2], values[1::2], strict=True)))
+            else:
+                left.append(request_id.decode())
+        if left:
+            await self._fetch(left)
+
     async def _fetch(self, request_ids: Sequence[str]) -> None:
         """Takes complete results out of Redis and hands them to those who wait."""
         found = [(each, self._pending[each]) for each in request_ids if each in self._pending]
-        # What was fetched is deleted with the next fetch and not with its own: were a reply lost, so were the results.
-        done, self._fetched = self._fetched, []
+        # What was taken is deleted with the next fetch and not with its own: were a reply lost, so were the results.
+        done, self._taken = self._taken, []
         async with self._redis.pipeline(transaction=False) as pipeline:
             for request_id, pending in found:
                 pipeline.hgetall(pending.keys.result(request_id))
             if done:
                 pipeline.delete(*done)
             replies = await pipeline.execute()
-        for (request_id, pending), values in zip(found, replies, strict=False):
-            # A request that was found complete twice, by wake-up and by looking, is answered only the first time.
-            if len(values) == len(pending.items) and not pending.results.done():
-                ordered = [decode_result(values[b"%d" % item.index]) for item in pending.items]
-                pending.results.set_result(ordered)
-                self._fetched += [pending.keys.result(request_id), pending.keys.request(request_id)]
+        for (request_id, _), values in zip(found, replies, strict=False):
+            self._answer(request_id, values)
+
+    def _answer(self, request_id: str, values: dict[bytes, bytes]) -> None:
+        pending = self._pending.get(request_id)
+        # A request that was found complete twice, by wake-up and by looking, is answered only the first time.
+        if pending and len(values) == len(pending.items) and not pending.results.done():
+            ordered = [decode_result(values[b"%d" % item.index]) for item in pending.items]
+            pending.results.set_result(ordered)
+            self._taken += [pending.keys.result(request_id), pending.keys.request(request_id)]
 
     async def _look_after(self) -> None:
         """Keeps what waits alive, finds what completed unheard, and hands in again what Redis lost."""
@@ -150,9 +165,7 @@ class Callers:
             await asyncio.sleep(LOOK_SECONDS)
             waiting = [(each, pending) for each, pending in self._pending.items() if pending.accepted]
             try:
-                if self._fetched:
-                    await self._fetch([])
-                if not waiting:
+                if not (waiting or self._taken):
                     continue
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for request_id, pending in waiting:
@@ -167,8 +180,3 @@ class Callers:
                         await self._hand_in(request_id, pending)
             except (RedisError, OSError, QueueUnavailableError) as error:
                 log.warning("waiting requests could not be looked after: %s", error)
-
-
-def _request_ids(data: bytes) -> list[bytes]:
-    ids: list[bytes] = msgpack.unpackb(data, raw=True)
-    return ids

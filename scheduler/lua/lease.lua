@@ -1,9 +1,10 @@
 -- Makes a micro-batch for one worker out of lane entries and puts it under a lease, if the caller leads and the worker has
--- a free slot.
+-- a free slot; and sends it, where the broker is this very Redis. So there is no lease without its message.
 --
 -- KEYS  1 leader string   2 leases   3 claims   4 batch hash   5 counters   6 held   7 8 9 lanes
+--       10 the worker's Celery queue, left out where the broker is another Redis
 -- ARGV  1 fencing token   2 batch id   3 worker id   4 slots of the worker   5 ms in which it must claim the batch
---       6 request prefix   7... lane number, entry id, by turns
+--       6 request prefix   7 Celery message, '' without key 10   8... lane number, entry id, by turns
 -- Reply 'fenced'   the caller leads no more
 --       'full'     the worker has no free slot
 --       else one number per entry: 1 leased, 0 not (it has left the lane, another batch holds it, or its caller left)
@@ -16,7 +17,7 @@ if tonumber(redis.call('HGET', KEYS[6], ARGV[3]) or 0) >= tonumber(ARGV[4]) then
 end
 
 local states, entries = {}, {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local lane, id = tonumber(ARGV[i]), ARGV[i + 1]
   local lane_key, claim = KEYS[7 + lane], lane .. '/' .. id
   local fields = entry_fields(lane_key, id)
@@ -37,5 +38,8 @@ if #entries > 0 then
   redis.call('HSET', KEYS[4], 'entries', cmsgpack.pack(entries), 'worker', ARGV[3])
   redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), ARGV[2])
   redis.call('HINCRBY', KEYS[6], ARGV[3], 1)
+  if KEYS[10] then
+    redis.call('LPUSH', KEYS[10], ARGV[7])
+  end
 end
 return states

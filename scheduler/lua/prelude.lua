@@ -30,7 +30,7 @@ local function settle(request_prefix, result_prefix, request, index, value, ttl)
   redis.call('PEXPIRE', result_prefix .. request, ttl)
   if redis.call('HINCRBY', request_prefix .. request, 'remaining', -1) == 0 then
     complete[channel] = complete[channel] or {}
-    table.insert(complete[channel], request)
+    table.insert(complete[channel], {request, result_prefix .. request})
   end
   return true
 end
@@ -48,9 +48,18 @@ local function end_lease(leases, batch_key, held, batch, channel)
   redis.call('PUBLISH', channel, 'slot ' .. worker)
 end
 
--- Tells each api process, in one message, which of its requests this step completed.
+-- The most results that travel with the news of them: most requests have one item, and are spared a round trip.
+local INLINE = 4
+
+-- Tells each api process, in one message, which of its requests this step completed: {request, its results as index and
+-- value by turns}. The results of many items are left for the process to fetch: a subscriber's buffer has its limits.
 local function wake_callers()
   for channel, requests in pairs(complete) do
-    redis.call('PUBLISH', channel, cmsgpack.pack(requests))
+    local news = {}
+    for _, each in ipairs(requests) do
+      local few = redis.call('HLEN', each[2]) <= INLINE
+      table.insert(news, {each[1], few and redis.call('HGETALL', each[2]) or {}})
+    end
+    redis.call('PUBLISH', channel, cmsgpack.pack(news))
   end
 end

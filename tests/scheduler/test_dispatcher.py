@@ -26,6 +26,9 @@ class Scene:
         self.discarded: list[str] = []
         self.arrived = asyncio.Event()
 
+    def posting(self, worker_id: str, batch_id: str) -> None:
+        """Nothing: what is sent is told apart by `send`."""
+
     async def send(self, worker_id: str, batch_id: str) -> None:
         self.sent.append(batch_id)
         self.workers[batch_id] = worker_id

@@ -194,7 +194,8 @@ def test_callers_are_woken_once_with_all_that_is_complete(bench: Bench) -> None:
         assert batch is not None
         bench.commit(batch)
         message = subscription.get_message(timeout=5)
-        assert sorted(msgpack.unpackb(message["data"])) == ["also whole", "whole"]
+        news = {request: sorted(values) for request, values in msgpack.unpackb(message["data"])}
+        assert news == {"whole": ["0", "1", "v1234", "v1234"], "also whole": ["0", "v1234"]}
         assert subscription.get_message(timeout=0.05) is None
 
 

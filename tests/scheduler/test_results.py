@@ -12,7 +12,7 @@ from scheduler import leases, results
 from scheduler.connection import connect_async
 from scheduler.errors import QueueUnavailableError
 from scheduler.keys import Lane, ModelKeys
-from scheduler.messages import Entry, Item, Vector
+from scheduler.messages import Entry, Item, Result, Vector
 from scheduler.results import Callers
 
 KEYS = ModelKeys("m")
@@ -45,6 +45,14 @@ async def answer(redis: Redis, numbers: "count[int]") -> None:
     await leases.commit(KEYS, batch_id, answers).run(redis)
 
 
+async def accepted(redis: Redis, callers: Callers) -> "asyncio.Task[list[Result]]":
+    """A request that Redis has taken and nobody has run."""
+    waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
+    while not await redis.exists(KEYS.request("r")):
+        await asyncio.sleep(0.01)
+    return waiting
+
+
 def play(url: str, scene: Callable[[Redis], Awaitable[None]]) -> None:
     async def run() -> None:
         redis = connect_async(url)
@@ -74,14 +82,24 @@ def test_results_come_in_the_order_of_the_items_and_leave_nothing_behind(
     play(clean_redis_url, scene)
 
 
+def test_the_results_of_many_items_are_fetched(clean_redis_url: str) -> None:
+    items = [Item("r", index, b"\1\0\0\0", 1) for index in range(40)]
+
+    async def scene(redis: Redis) -> None:
+        async with calling(redis) as callers:
+            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", items))
+            await answer(redis, count())
+            assert await waiting == [Vector(b"%d" % index) for index in range(40)]
+
+    play(clean_redis_url, scene)
+
+
 def test_a_lost_wake_up_costs_time_and_no_answer(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "LOOK_SECONDS", 0.1)
 
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:
-            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
-            while not await redis.exists(KEYS.request("r")):
-                await asyncio.sleep(0.01)
+            waiting = await accepted(redis, callers)
             await redis.hset(KEYS.request("r"), "channel", "nobody listens here")
             await answer(redis, count())
             assert await waiting == [Vector(b"0"), Vector(b"1")]
@@ -94,9 +112,7 @@ def test_a_request_that_redis_lost_is_handed_in_again(clean_redis_url: str, monk
 
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:
-            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
-            while not await redis.exists(KEYS.request("r")):
-                await asyncio.sleep(0.01)
+            waiting = await accepted(redis, callers)
             await redis.flushall()
             await answer(redis, count())
             assert await waiting == [Vector(b"0"), Vector(b"1")]
@@ -107,9 +123,7 @@ def test_a_request_that_redis_lost_is_handed_in_again(clean_redis_url: str, monk
 def test_a_caller_that_leaves_takes_its_request_along(clean_redis_url: str) -> None:
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:
-            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
-            while not await redis.exists(KEYS.request("r")):
-                await asyncio.sleep(0.01)
+            waiting = await accepted(redis, callers)
             waiting.cancel()
             with suppress(asyncio.CancelledError):
                 await waiting
@@ -121,9 +135,7 @@ def test_a_caller_that_leaves_takes_its_request_along(clean_redis_url: str) -> N
 def test_a_process_that_stops_tells_its_callers(clean_redis_url: str) -> None:
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:
-            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", ITEMS))
-            while not await redis.exists(KEYS.request("r")):
-                await asyncio.sleep(0.01)
+            waiting = await accepted(redis, callers)
             callers.give_up("stopping")
             with pytest.raises(QueueUnavailableError, match="stopping"):
                 await waiting
