@@ -34,11 +34,7 @@ async def vectors_of(
     Raises:
         ApiError: 504 after `seconds`, 499 when the caller left, or what became of an item.
     """
-    created_ms = time.time_ns() // 1_000_000
-    items = [
-        Item(request_id, index, ids.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize)
-        for index, ids in enumerate(sequences)
-    ]
+    items = items_of(request_id, sequences, dimensions, normalize)
     waiting = asyncio.ensure_future(callers.submit(model.keys, Lane.INTERACTIVE, request_id, items))
     leaving = asyncio.ensure_future(_disconnect(request))
     try:
@@ -57,6 +53,17 @@ async def vectors_of(
         assert isinstance(result, Vector)
         vectors.append(result.data)
     return vectors
+
+
+def items_of(
+    request_id: str, sequences: Sequence[TokenIds], dimensions: int | None = None, normalize: bool | None = None
+) -> list[Item]:
+    """The items of a request that is accepted now, one a sequence."""
+    created_ms = time.time_ns() // 1_000_000
+    return [
+        Item(request_id, index, ids.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize)
+        for index, ids in enumerate(sequences)
+    ]
 
 
 async def _disconnect(request: Request) -> None:

@@ -7,10 +7,11 @@ import uuid
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.answering import items_of
 from api.serving import ServedModel
 from scheduler.errors import SchedulerError
 from scheduler.keys import Lane
-from scheduler.messages import Failure, Item
+from scheduler.messages import Failure
 from scheduler.results import Callers
 
 FRESH_SECONDS = 5.0
@@ -57,11 +58,10 @@ class Canary:
 
     async def _trouble_on_the_way(self) -> str | None:
         request_id = uuid.uuid4().hex
-        (ids,) = self._model.tokenizer.encode(["ready?"])
-        item = Item(request_id, 0, ids.astype("<i4", copy=False).tobytes(), time.time_ns() // 1_000_000)
+        items = items_of(request_id, self._model.tokenizer.encode(["ready?"]))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                (result,) = await self._callers.submit(self._model.keys, Lane.INTERACTIVE, request_id, [item])
+                (result,) = await self._callers.submit(self._model.keys, Lane.INTERACTIVE, request_id, items)
         except TimeoutError:
             return f"no forward came back within {PATIENCE_SECONDS:g} s"
         return f"a forward failed: {result.message}" if isinstance(result, Failure) else None

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from api.errors import ApiError, LaunchError
 from api.options import Options
-from pooling.checkpoint import verify_checkpoint
 from pooling.config import ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
@@ -35,7 +34,6 @@ def checkpoint_directory(options: Options) -> Path:
     """
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
-        verify_checkpoint(directory)
         resolve_spec(directory, max_model_len=options.max_model_len, dtype=options.dtype)
     except PoolingError as error:
         raise LaunchError(str(error)) from error

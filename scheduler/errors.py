@@ -15,7 +15,3 @@ class UnsupportedServerError(SchedulerError):
 
 class LeadershipLostError(SchedulerError):
     """Another scheduler leads this model now."""
-
-
-class SettingError(SchedulerError):
-    """An environment variable holds a value that cannot be used."""
