@@ -1,6 +1,5 @@
 """The one place that knows devices: what a process must set before paddle is imported, and the choice of the device."""
 
-import ctypes
 import os
 import re
 import sys
@@ -8,15 +7,11 @@ from pathlib import Path
 
 from pooling.errors import DeviceError
 
-# Of glibc's <malloc.h>.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 1 << 30
-
 _DEVICE = re.compile(r"cpu|gpu(:\d+)?")
 
 
 def prepare_process(device: str, threads: int | None) -> dict[str, str]:
-    """Set the environment that Paddle and its math libraries read once, while they load, and how memory is kept.
+    """Set the environment that Paddle and its math libraries read once, while they load.
 
     Variables that are set already stay as they are, so that a person can try other values. Figures for each choice are
     in docs/decisions/0002-the-form-of-the-engine.md.
@@ -48,6 +43,8 @@ def prepare_process(device: str, threads: int | None) -> dict[str, str]:
         # Compiled programs run on oneDNN, with twice the speed of Paddle's own kernels. One flag under two names.
         "FLAGS_use_mkldnn": "1",
         "FLAGS_use_onednn": "1",
+        # oneDNN keeps a program for each shape it has met, and by default up to 1,024 of them with their buffers.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
         # Paddle's notes about its executor are none of the user's business; errors still come as exceptions.
         "GLOG_minloglevel": "2",
     }
@@ -56,7 +53,6 @@ def prepare_process(device: str, threads: int | None) -> dict[str, str]:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
-    _keep_freed_memory()
     return {name: os.environ[name] for name in wanted}
 
 
@@ -80,18 +76,6 @@ def select_device(device: str) -> None:
     if number >= count:
         raise DeviceError(f"--device {device} does not exist: this machine shows {count} GPUs, numbered from 0.")
     paddle.set_device(f"gpu:{number}")
-
-
-def _keep_freed_memory() -> None:
-    """Let the allocator keep what is freed, up to 1 GiB, where the C library can be told.
-
-    glibc may give large blocks back to the system and get them anew, as pages of zeros, for every operator: 25,000 page
-    faults in one forward of long texts in one run of three. docs/decisions/0002-the-form-of-the-engine.md has figures.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def _is_amd() -> bool:

@@ -26,15 +26,6 @@ def test_what_a_person_has_set_stays() -> None:
     assert in_new_process(code, KMP_BLOCKTIME="17") == "17"
 
 
-def test_memory_that_a_forward_frees_is_kept_for_the_next() -> None:
-    code = "import resource, numpy as np; from pooling.device import prepare_process; prepare_process('cpu', 1)\n"
-    code += "for _ in range(2): np.ones(8_000_000)\n"
-    code += "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-    code += "for _ in range(20): np.ones(8_000_000)\n"
-    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
-    assert int(in_new_process(code)) < 1000
-
-
 def test_after_paddle_is_loaded_it_is_too_late() -> None:
     assert paddle
     with pytest.raises(DeviceError, match="imported already"):

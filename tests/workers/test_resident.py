@@ -55,6 +55,9 @@ class Direct:
         self._resident = resident
         self._threads = ThreadPoolExecutor(4)
 
+    def posting(self, worker_id: str, batch_id: str) -> None:
+        """Nothing is posted with the lease: every batch comes through `send`."""
+
     async def send(self, worker_id: str, batch_id: str) -> None:
         assert worker_id == self._resident.worker_id
         self._threads.submit(self._resident.run, batch_id)
@@ -85,14 +88,15 @@ def submit(url: str, resident: Resident, firsts: Sequence[int]) -> list[Result]:
             Item("r", index, np.asarray([first, 1], "<i4").tobytes(), time.time_ns() // 10**6)
             for index, first in enumerate(firsts)
         ]
-        async with asyncio.timeout(30):
-            found = await callers.submit(KEYS, Lane.INTERACTIVE, "r", items)
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await redis.aclose()
-        return found
+        try:
+            async with asyncio.timeout(30):
+                return await callers.submit(KEYS, Lane.INTERACTIVE, "r", items)
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await redis.aclose()
 
     return asyncio.run(run())
 
