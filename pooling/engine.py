@@ -28,6 +28,10 @@ EAGER_TOKENS = 128
 
 WARM_UP_LENGTHS = (12, 48, 128, 256)
 
+# Batches of mixed lengths computed after that: oneDNN keeps the last shapes it compiled, and a worker whose store of
+# them is full when it reports ready holds no more memory an hour later.
+WARM_UP_MIXED_BATCHES = 40
+
 Forward = Callable[[paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
 
 
@@ -92,6 +96,16 @@ class Engine:
             ids = np.zeros(length, dtype=np.int32)
             self.forward([PoolingInput(ids)])
             self.forward([PoolingInput(ids)] * count)
+        self._warm_up_mixed(min(CHUNK_TOKENS, max_num_batched_tokens), max_num_seqs)
+
+    def _warm_up_mixed(self, max_tokens: int, max_num_seqs: int) -> None:
+        """Compute batches of sequences of every length together, from a single one's tokens to a whole chunk's."""
+        generator = np.random.default_rng(0)
+        longest = min(WARM_UP_LENGTHS[-1], self.spec.max_model_len, max_tokens)
+        for wanted in np.linspace(longest, max_tokens, WARM_UP_MIXED_BATCHES):
+            lengths = generator.integers(1, longest + 1, size=max_num_seqs)
+            fitting = max(1, int(np.searchsorted(lengths.cumsum(), wanted, side="right")))
+            self.forward([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths[:fitting]])
 
     def forward(self, inputs: Sequence[PoolingInput]) -> list[NDArray[np.float32]]:
         """The vector of each input, little-endian float32 [dimensions], in the order of the inputs.
