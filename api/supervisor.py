@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 
 from api.errors import LaunchError
 
-FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
-"""Seconds before a role that died is started again; doubled each time."""
+FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
+"""Seconds before a role that died is started again; doubled each time.
+
+The longest is well under the time for which a caller is kept while Redis is away (`scheduler.results.ENQUEUE_SECONDS`):
+else an embedded Redis that keeps dying would cost answers.
+"""
 
 STEADY_SECONDS = 10.0
 """A role that has run for so long is well again: its next delay is the first one."""
