@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request
 
-from api.errors import ApiError
 from api.protocol.openai import Model, ModelList
 from api.serving import ServedModel
 from api.state import state_of
@@ -20,10 +19,7 @@ async def list_models(request: Request) -> ModelList:
 async def get_model(request: Request, name: str) -> Model:
     """A model by its name, or a 404 that lists the names."""
     model = state_of(request).model
-    if name != model.name:
-        raise ApiError(
-            404, f"There is no model {name!r} here; served is {model.name!r}.", param="model", code="model_not_found"
-        )
+    model.check_name(name)
     return _shown(model)
 
 
