@@ -52,7 +52,10 @@ def refused(*arguments: str, environment: dict[str, str] | None = None) -> str:
 )
 def test_a_wrong_start_ends_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
     directory = ["--data-dir", str(tmp_path)] if arguments[0] == "serve" else []
-    ports = [] if "--port" in arguments or arguments[0] not in ("serve", "api") else ["--port", str(free_ports(1)[0])]
+    ports = []
+    if "--port" not in arguments and arguments[0] in ("serve", "api"):
+        port, metrics_port = map(str, free_ports(2))
+        ports = ["--port", port, "--metrics-port", metrics_port]
     line = refused(*arguments, *ports, *directory)
     assert re.search(sentence, line), line
 
