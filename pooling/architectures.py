@@ -52,6 +52,10 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "Bert": Family("bert", "BertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "Llama": Family("llama", "LlamaForPooling"),
+    "Mistral": Family("mistral", "MistralForPooling"),
+    "Qwen2": Family("qwen2", "Qwen2ForPooling"),
+    "Qwen3": Family("qwen3", "Qwen3ForPooling"),
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.

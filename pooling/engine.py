@@ -174,13 +174,24 @@ class Engine:
 
 
 def _compiled(model: PoolingModel) -> Forward:
-    """The model as one program for inputs of any size; compiled at its first use, over the live parameters."""
+    """The model as one program for inputs of any size; compiled at its first use, over the live parameters.
 
-    def flat(  # to_static knows lists, but forgets what a named tuple was
-        token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: list[paddle.Tensor]
+    It takes only the tensors that the family reads: a program with an input that nothing uses crashes (Paddle 3.3.1).
+    """
+    read = [name for name in ("token_ids", "positions", "segments") if name in model.inputs]
+
+    def flat(tokens: list[paddle.Tensor], index: list[paddle.Tensor]) -> paddle.Tensor:
+        # to_static knows lists, but forgets what a named tuple was.
+        given = {name: tokens[number] for number, name in enumerate(read)}
+        return model(given["token_ids"], given.get("positions"), given.get("segments"), unflattened(index, model.plan))
+
+    signature = [paddle.static.InputSpec([None], "int64", name) for name in read]
+    program = paddle.jit.to_static(flat, input_spec=[signature, flat_signature(model.plan)], full_graph=True)
+
+    def forward(
+        token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
     ) -> paddle.Tensor:
-        return model(token_ids, positions, segments, unflattened(index, model.plan))
+        given = {"token_ids": token_ids, "positions": positions, "segments": segments}
+        return program([given[name] for name in read], flattened(index))
 
-    tokens = [paddle.static.InputSpec([None], "int64", name) for name in ("token_ids", "positions", "segments")]
-    program = paddle.jit.to_static(flat, input_spec=[*tokens, flat_signature(model.plan)], full_graph=True)
-    return lambda token_ids, positions, segments, index: program(token_ids, positions, segments, flattened(index))
+    return forward

@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 from numpy.typing import NDArray
+from paddle.incubate.nn.functional import fused_rms_norm
 from paddle.nn import functional
 
 from pooling.layers.layer import WeightedLayer, check_shape
@@ -36,7 +37,8 @@ class RMSNorm(WeightedLayer):
         self.weight = self.new_parameter(width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x * paddle.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+        # One operator: written out in its parts it takes four times as long on a CPU.
+        return fused_rms_norm(x, self.weight, None, self.epsilon, x.ndim - 1)[0]
 
     def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
         super().load(parameter, stored + np.float32(self.offset))
@@ -70,9 +72,11 @@ class HeadNorm(WeightedLayer):
         self.epsilon = epsilon
         self.offset = offset
         self.weight = self.new_parameter(heads + kv_heads, head_dim)
+        self.register_buffer("ones", paddle.ones([head_dim]), persistable=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x * paddle.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+        # Compiled, Paddle 3.3.1's mean of squares is wrong for three dimensions; the fused norm is right.
+        return fused_rms_norm(x, self.ones, None, self.epsilon, 2)[0] * self.weight
 
     def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
         assert shard is not None

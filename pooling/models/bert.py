@@ -111,6 +111,7 @@ class BertForPooling(PoolingModel):
         "feed_forward.down.": "output.dense.",
         "feed_forward_norm.": "output.LayerNorm.",
     }
+    inputs: ClassVar[tuple[str, ...]] = ("token_ids", "positions", "segments")
     checkpoint_ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "embeddings.position_ids")
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -25,6 +25,7 @@ class PoolingModel(Layer):
             is taken off.
         checkpoint_names: fragments of this model's parameter names, and what checkpoints call them, applied in order.
         checkpoint_ignored: beginnings of the names of tensors that pooling does not need.
+        inputs: those of the arguments of `forward` that the family reads, beside the index.
         compiled: whether the family may run as a compiled program; a mixture of experts may not.
         plan: heads and kinds of attention.
         head: from pooled rows [rows, hidden size] to scores [rows, labels]; None where hidden states are the result.
@@ -34,6 +35,7 @@ class PoolingModel(Layer):
     checkpoint_prefixes: ClassVar[tuple[str, ...]] = ("model.",)
     checkpoint_names: ClassVar[Mapping[str, str]]
     checkpoint_ignored: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ("token_ids",)
     compiled: ClassVar[bool] = True
     plan: AttentionPlan
 
