@@ -52,6 +52,11 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "Bert": Family("bert", "BertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "Roberta": Family("roberta", "RobertaForPooling", pools=True, classified_by=PoolingType.CLS),
+    "XLMRoberta": Family("roberta", "RobertaForPooling", pools=True, classified_by=PoolingType.CLS),
+    "DistilBert": Family("distilbert", "DistilBertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "MPNet": Family("mpnet", "MPNetForPooling", pools=True, classified_by=PoolingType.CLS),
+    "ModernBert": Family("modernbert", "ModernBertForPooling", pools=True, classified_by=PoolingType.CLS),
     "Llama": Family("llama", "LlamaForPooling"),
     "Mistral": Family("mistral", "MistralForPooling"),
     "Qwen2": Family("qwen2", "Qwen2ForPooling"),

@@ -1,7 +1,7 @@
 """From a checkpoint directory to a `ModelSpec`: everything about a model that is known without its weights."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -123,12 +123,15 @@ class ModelSpec:
         return self.pooler.pooling_type in (PoolingType.ALL, PoolingType.STEP)
 
 
-def resolve_spec(directory: Path, options: ModelOptions | None = None) -> ModelSpec:
+def resolve_spec(
+    directory: Path, options: ModelOptions | None = None, weights: Sequence[Path] | None = None
+) -> ModelSpec:
     """Read the small files of a checkpoint and decide how it will be served.
 
     Args:
         directory: a checkpoint that `verify_checkpoint` has accepted.
         options: what the user said; None leaves all to the checkpoint.
+        weights: its weight files where the caller knows them, perhaps none; None looks, and refuses to find none.
 
     Raises:
         CheckpointError: a file is missing or broken, or the model is of a kind not supported.
@@ -171,7 +174,7 @@ def resolve_spec(directory: Path, options: ModelOptions | None = None) -> ModelS
         prompts=read_prompts(directory),
         tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
         dtype=_dtype(options.dtype),
-        fingerprint=_fingerprint(directory, options),
+        fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
     )
     _check_pooler(spec)
@@ -194,6 +197,8 @@ def _pooler(
         origin = activation_origin = f"the name {architecture.name}"
     elif architecture.head is Head.CLASSIFICATION:
         pooling_type, origin = architecture.family.classified_by, f"the head of {architecture.name}"
+        if config.get("classifier_pooling") == "mean":  # ModernBERT
+            pooling_type, origin = PoolingType.MEAN, CONFIG_FILE
     elif architecture.head is not Head.NONE:
         origin = f"the head of {architecture.name}"
     if modules.pooling_type:
@@ -291,7 +296,7 @@ def _dtype(wanted: str) -> str:
     return "float32"
 
 
-def _fingerprint(directory: Path, options: ModelOptions) -> str:
+def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:
     digest = hashlib.sha256(f"{options.convert} {sorted(read_option(options.pooler_config).items())}\n".encode())
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
     names = (CONFIG_FILE, "tokenizer.json", MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE)
@@ -299,6 +304,6 @@ def _fingerprint(directory: Path, options: ModelOptions) -> str:
         if path.exists():
             content = path.read_bytes()
             digest.update(f"{path.relative_to(directory)} {len(content)}\n".encode() + content)
-    for path in weight_files(directory):
+    for path in weights:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]

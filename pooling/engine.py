@@ -12,7 +12,14 @@ from pooling.config import ModelSpec
 from pooling.dense import DenseModule
 from pooling.device import select_device
 from pooling.errors import InputError
-from pooling.layers.attention import AttentionIndex, attention_index, flat_signature, flattened, unflattened
+from pooling.layers.attention import (
+    LONGEST_AT_ONCE,
+    AttentionIndex,
+    attention_index,
+    flat_signature,
+    flattened,
+    unflattened,
+)
 from pooling.models import model_class
 from pooling.models.interface import PoolingModel
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
@@ -132,7 +139,9 @@ class Engine:
 
     def _rows(self, batch: PackedBatch) -> Rows:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
-        compiled = self._compiled if batch.token_ids.size > EAGER_TOKENS else None
+        short = batch.token_ids.size <= EAGER_TOKENS
+        long = batch.grid.shape[1] > LONGEST_AT_ONCE
+        compiled = None if short or long else self._compiled
         forward: Forward = compiled or self._model
         with paddle.no_grad():
             # A compiled program always adds a mask, so that there is only one program.

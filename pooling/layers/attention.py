@@ -24,6 +24,36 @@ from pooling.rotary import Rotary
 MASKED = np.float32(-1e9)
 
 
+# Sequences longer than this attend a block of queries at a time, so that memory grows with their length only.
+LONGEST_AT_ONCE = 2048
+QUERY_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class DistanceBuckets:
+    """Distances of two tokens sorted into buckets: near ones one by one, far ones by their logarithm (T5, MPNet).
+
+    Attributes:
+        count: of buckets, half of them for each direction.
+        far: distances from here on share the last bucket.
+    """
+
+    count: int = 32
+    far: int = 128
+
+    def table(self, length: int) -> NDArray[np.int64]:
+        """The bucket of each query and key, int64 [length, length]."""
+        ahead = np.arange(length) - np.arange(length)[:, None]
+        half = self.count // 2
+        exact = half // 2
+        distance = np.abs(ahead)
+        with np.errstate(divide="ignore"):
+            grown = np.log(distance.astype(np.float32) / exact) / np.float32(np.log(self.far / exact)) * (half - exact)
+        far = np.minimum(exact + np.maximum(grown, 0).astype(np.int64), half - 1)
+        buckets: NDArray[np.int64] = np.where(distance < exact, distance, far) + (ahead > 0) * half
+        return buckets
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """How the layers of one kind attend.
@@ -32,11 +62,13 @@ class AttentionKind:
         causal: a token sees none after it.
         reach: a token sees none further away than this many places; None means all.
         rotary: how queries and keys are turned by their positions; None where positions are added elsewhere.
+        buckets: into which the distances of tokens are sorted, where the model adds a bias by distance.
     """
 
     causal: bool = False
     reach: int | None = None
     rotary: Rotary | None = None
+    buckets: DistanceBuckets | None = None
 
     @property
     def masked(self) -> bool:
@@ -66,11 +98,19 @@ class AttentionPlan:
 
 
 class KindIndex(NamedTuple):
-    """What one kind of layer needs: its mask, float32 [1, L, L], and its cosines and sines, float32 [T, 1, D / 2]."""
+    """What one kind of layer needs.
+
+    Attributes:
+        mask: added to the scores, 0 or MASKED, float32 [1, L, L]; None where no place is hidden, and beyond
+            LONGEST_AT_ONCE, where it is made for each block.
+        cosine, sine: float32 [T, 1, head_dim / 2]; None without a rotary embedding.
+        buckets: of the distances, int64 [L, L]; None without a bias by distance.
+    """
 
     mask: paddle.Tensor | None
     cosine: paddle.Tensor | None
     sine: paddle.Tensor | None
+    buckets: paddle.Tensor | None
 
 
 class AttentionIndex(NamedTuple):
@@ -82,6 +122,7 @@ class AttentionIndex(NamedTuple):
         token: rows of the attended tensor, int64 [T, heads, 1].
         padding: added to the scores, 0 or MASKED, float32 [S x heads, 1, L]; None where no place is padded.
         kinds: what each kind of layer needs beside, in the order of the plan.
+        bias: added to the scores of each head, float32 [heads, L, L]; a model that has one puts it here.
     """
 
     query: paddle.Tensor
@@ -90,6 +131,7 @@ class AttentionIndex(NamedTuple):
     token: paddle.Tensor
     padding: paddle.Tensor | None
     kinds: Mapping[str, KindIndex]
+    bias: paddle.Tensor | None = None
 
 
 def attention_index(batch: PackedBatch, plan: AttentionPlan, always_masked: bool) -> AttentionIndex:
@@ -128,17 +170,24 @@ def _padding_mask(batch: PackedBatch, heads: int) -> NDArray[np.float32]:
 
 
 def _kind_index(batch: PackedBatch, kind: AttentionKind, length: int) -> KindIndex:
-    cosine = sine = mask = None
+    cosine = sine = mask = buckets = None
     if kind.rotary is not None:
         tables = kind.rotary.tables(batch.positions, batch.lengths)
         cosine, sine = (paddle.to_tensor(table[:, None, :]) for table in tables)
-    if kind.masked:
-        distance = np.arange(length)[:, None] - np.arange(length)
-        hidden = (distance < 0) if kind.causal else np.zeros_like(distance, dtype=bool)
-        if kind.reach is not None:
-            hidden |= np.abs(distance) > kind.reach
-        mask = paddle.to_tensor(np.where(hidden, MASKED, np.float32(0.0))[None])
-    return KindIndex(mask, cosine, sine)
+    if kind.masked and length <= LONGEST_AT_ONCE:
+        mask = paddle.to_tensor(_kind_mask(kind, np.arange(length), np.arange(length))[None])
+    if kind.buckets is not None:
+        buckets = paddle.to_tensor(kind.buckets.table(length))
+    return KindIndex(mask, cosine, sine, buckets)
+
+
+def _kind_mask(kind: AttentionKind, queries: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What is added to the scores of queries and keys at these places, float32 [queries, keys]."""
+    distance = queries[:, None] - keys
+    hidden = (distance < 0) if kind.causal else np.zeros_like(distance, dtype=bool)
+    if kind.reach is not None:
+        hidden |= np.abs(distance) > kind.reach
+    return np.where(hidden, MASKED, np.float32(0.0))
 
 
 def flattened(index: AttentionIndex) -> list[paddle.Tensor]:
@@ -158,7 +207,8 @@ def unflattened(tensors: Sequence[paddle.Tensor], plan: AttentionPlan) -> Attent
     for name, kind in plan.kinds.items():
         mask = next(rest) if kind.masked else None
         cosine, sine = (next(rest), next(rest)) if kind.rotary else (None, None)
-        kinds[name] = KindIndex(mask, cosine, sine)
+        buckets = next(rest) if kind.buckets else None
+        kinds[name] = KindIndex(mask, cosine, sine, buckets)
     return AttentionIndex(query, key, value, token, padding, kinds)
 
 
@@ -175,6 +225,8 @@ def flat_signature(plan: AttentionPlan) -> list[paddle.static.InputSpec]:
         if kind.rotary:
             half = len(kind.rotary.inverse_frequencies)
             signature += [spec([None, 1, half], "float32", f"{name}_{part}") for part in ("cosine", "sine")]
+        if kind.buckets:
+            signature.append(spec([None, None], "int64", f"{name}_buckets"))
     return signature
 
 
@@ -199,13 +251,38 @@ class Attention(Layer):
         rows = qkv.reshape([-1, self.head_dim])
         turned = self._turned(qkv, index.kinds[self.kind]) if self.plan.rotated else rows
         query, key = paddle.gather_nd(turned, index.query), paddle.gather_nd(turned, index.key)
-        scores = paddle.matmul(query, key, transpose_y=True)
-        for mask in (index.padding, index.kinds[self.kind].mask):
-            if mask is not None:
-                scores = scores + mask
-        attended = paddle.matmul(functional.softmax(scores), paddle.gather_nd(rows, index.value))
+        value = paddle.gather_nd(rows, index.value)
+        if paddle.in_dynamic_mode() and query.shape[1] > LONGEST_AT_ONCE:
+            attended = self._attended_in_blocks(query, key, value, index.bias)
+        else:
+            scores = paddle.matmul(query, key, transpose_y=True)
+            for mask in (index.padding, index.kinds[self.kind].mask):
+                if mask is not None:
+                    scores = scores + mask
+            if index.bias is not None:
+                length = paddle.shape(scores)[2]  # known to a compiled program only while it runs
+                scores = (scores.reshape([-1, self.plan.heads, length, length]) + index.bias).flatten(0, 1)
+            attended = paddle.matmul(functional.softmax(scores), value)
         attended = paddle.gather_nd(attended.reshape([-1, self.head_dim]), index.token)
         return attended.reshape([-1, self.plan.heads * self.head_dim])
+
+    def _attended_in_blocks(
+        self, query: paddle.Tensor, key: paddle.Tensor, value: paddle.Tensor, bias: paddle.Tensor | None
+    ) -> paddle.Tensor:
+        """Attention of one long sequence, [heads, L, head_dim] each: a block of queries with the keys it sees."""
+        kind, length = self.plan.kinds[self.kind], query.shape[1]
+        blocks = []
+        for begin in range(0, length, QUERY_BLOCK):
+            end = min(begin + QUERY_BLOCK, length)
+            first = 0 if kind.reach is None else max(0, begin - kind.reach)
+            last = end if kind.causal else length if kind.reach is None else min(length, end + kind.reach)
+            scores = paddle.matmul(query[:, begin:end], key[:, first:last], transpose_y=True)
+            if kind.masked:
+                scores = scores + paddle.to_tensor(_kind_mask(kind, np.arange(begin, end), np.arange(first, last)))
+            if bias is not None:
+                scores = scores + bias[:, begin:end, first:last]
+            blocks.append(paddle.matmul(functional.softmax(scores), value[:, first:last]))
+        return paddle.concat(blocks, axis=1)
 
     def _turned(self, qkv: paddle.Tensor, kind: KindIndex) -> paddle.Tensor:
         """Rows of queries and keys, normalised and rotated: [T x (heads + kv_heads), head_dim]."""

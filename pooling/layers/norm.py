@@ -17,7 +17,11 @@ class LayerNorm(WeightedLayer):
         self.width = width
         self.epsilon = epsilon
         self.weight = self.new_parameter(width)
-        self.bias = self.new_parameter(width) if bias else None
+        if bias:
+            self.bias = self.new_parameter(width)
+        else:
+            # Compiled, Paddle 3.3.1's oneDNN norm without a shift is wrong: one of zeros it is.
+            self.register_buffer("bias", paddle.zeros([width]), persistable=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return functional.layer_norm(x, [self.width], self.weight, self.bias, self.epsilon)

@@ -1,4 +1,4 @@
-"""Every model family and head gives Hugging Face's numbers (tests/golden), alone and in company, in float32 and less."""
+"""Every model family and head gives Hugging Face's numbers (tests/golden), alone and in company."""
 
 import json
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from pooling import engine as engine_module
 from pooling.architectures import Head
 from pooling.config import ModelOptions, resolve_spec
 from pooling.engine import Engine, PoolingInput
+from pooling.layers import attention as attention_module
 from pooling.tokenizing import Tokenizer
 from tests.pooling.conftest import GOLDEN
 
@@ -98,6 +99,14 @@ def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[n
 def test_results_are_those_of_the_reference(golden: Golden, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "EAGER_TOKENS", 10**9 if way == "eager" else 0)
     assert len(golden.inputs) >= 12
+    assert_right(golden, results(golden))
+
+
+def test_long_sequences_attend_in_blocks(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "EAGER_TOKENS", 10**9)
+    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 1)  # each alone: what is long is never padded
+    monkeypatch.setattr(attention_module, "LONGEST_AT_ONCE", 6)
+    monkeypatch.setattr(attention_module, "QUERY_BLOCK", 5)
     assert_right(golden, results(golden))
 
 
