@@ -23,15 +23,6 @@ SIZES = {"hidden_size": 36, "intermediate_size": 52, "num_hidden_layers": 3, "nu
 # Positions begin behind the padding token, whose id is 1: the table is two longer than the longest text.
 ROBERTA_SIZES = SIZES | {"max_position_embeddings": LONGEST + 2, "type_vocab_size": 1, "pad_token_id": 1}
 
-PAIRS = [
-    ("water", "the mill"),
-    ("a queue", "nothing is lost even when workers fall"),
-    ("the river arrives", "磨坊"),
-    ("rain", "I ❤️ ponds 🦆"),
-    ("a", " "),
-    ("where the wheel turns", "water stores the mill pond"),
-]
-
 
 def make_roberta() -> None:
     """A bare RoBERTa, and an XLM-RoBERTa that classifies pairs into three labels."""
