@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from api.errors import LaunchError
 
-SERVE, API, SCHEDULER, WORKER = "serve", "api", "scheduler", "worker"
+SERVE, API, SCHEDULER, WORKER, INSPECT = "serve", "api", "scheduler", "worker", "inspect"
 _ALL = (SERVE, API, SCHEDULER, WORKER)
 
 ENVIRONMENT_PREFIX = "MILLPOND_"
@@ -56,19 +56,30 @@ class Options(BaseModel):
         600.0, gt=0, description="longest wait of a call for its result; then it is answered 504"
     )
 
-    model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER))] = Field(
+    model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER, INSPECT))] = Field(
         "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve"
     )
-    revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER))] = Field(
+    revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="branch, tag or commit of a model from the hub"
     )
     served_model_name: Annotated[str | None, Shown("model", "NAME", (SERVE, API, WORKER))] = Field(
         None, min_length=1, description="name in requests and replies (default: the hub id, or the directory's name)"
     )
+    runner: Annotated[Literal["auto", "pooling"], Shown("model", "RUNNER", (SERVE, API, WORKER, INSPECT))] = Field(
+        "auto", description="auto or pooling; Millpond runs nothing but pooling models"
+    )
+    convert: Annotated[
+        Literal["auto", "none", "embed", "classify"], Shown("model", "CONVERSION", (SERVE, API, WORKER, INSPECT))
+    ] = Field("auto", description="how a model without a pooler becomes one: auto, none, embed or classify")
+    pooler_config: Annotated[str | None, Shown("model", "JSON|FILE", (SERVE, API, WORKER, INSPECT))] = Field(
+        None,
+        description="overrides of the pooler: pooling_type, normalize, activation, dimensions, matryoshka_dimensions, "
+        "step_tag_id, returned_token_ids, max_embed_len",
+    )
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (SERVE, API, WORKER))
+        Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (SERVE, API, WORKER, INSPECT))
     ] = Field("auto", description="type of weights and activations: auto, float32, bfloat16 or float16")
-    max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER))] = Field(
+    max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="longest sequence taken (default: what the checkpoint allows)"
     )
 
@@ -93,7 +104,7 @@ class Options(BaseModel):
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
         description="the embedded Redis and its files live here (default: ~/.local/share/millpond)",
     )
-    cache_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, WORKER))] = Field(
+    cache_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, WORKER, INSPECT))] = Field(
         default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"),
         description="downloaded models are kept here (default: ~/.cache/millpond)",
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from api.errors import ApiError, LaunchError
 from api.options import Options
-from pooling.config import ModelSpec, resolve_spec
+from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
 from pooling.tokenizing import Tokenizer
@@ -34,10 +34,21 @@ def checkpoint_directory(options: Options) -> Path:
     """
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
-        resolve_spec(directory, max_model_len=options.max_model_len, dtype=options.dtype)
+        resolve_spec(directory, model_options(options))
     except PoolingError as error:
         raise LaunchError(str(error)) from error
     return directory
+
+
+def model_options(options: Options) -> ModelOptions:
+    """What the user said about how the checkpoint is served."""
+    return ModelOptions(
+        runner=options.runner,
+        convert=options.convert,
+        pooler_config=options.pooler_config,
+        max_model_len=options.max_model_len,
+        dtype=options.dtype,
+    )
 
 
 def served_name(options: Options) -> str:
@@ -63,7 +74,7 @@ class ServedModel:
     @classmethod
     def load(cls, name: str, directory: Path, options: Options, created: int) -> "ServedModel":
         """Reads the checkpoint's small files."""
-        spec = resolve_spec(directory, max_model_len=options.max_model_len, dtype=options.dtype)
+        spec = resolve_spec(directory, model_options(options))
         tokenizer = Tokenizer.from_spec(spec)
         framed, bare = tokenizer.encode(["a"])[0], tokenizer.encode(["a"], add_special_tokens=False)[0]
         threads = ThreadPoolExecutor(2, "tokenize")

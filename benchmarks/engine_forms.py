@@ -106,8 +106,8 @@ def sgemm_gigaflops() -> float:
 
 def linear_flop_per_token(spec: ModelSpec) -> int:
     """What the linear layers compute for one token: four products hidden x hidden, two hidden x intermediate."""
-    products = 4 * spec.hidden_size**2 + 2 * spec.hidden_size * spec.intermediate_size
-    return 2 * spec.num_hidden_layers * products
+    inner, layers = spec.settings.integer("intermediate_size"), spec.settings.integer("num_hidden_layers")
+    return 2 * layers * (4 * spec.hidden_size**2 + 2 * spec.hidden_size * inner)
 
 
 def start_form(name: str, model: Path) -> "subprocess.Popen[str]":

@@ -1,19 +1,126 @@
-"""Which models there are, by the architecture name in config.json; importing this loads no model code."""
+"""Which models there are, by the architecture name in config.json, and how each is served; loads no model code.
 
+An architecture's name is a family and an ending: `Qwen2` and `ForRewardModel`. The family says which file of
+`pooling.models` holds the backbone; the ending says which head stands behind it and how it is converted.
+"""
+
+import ast
+import functools
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 
-from pooling.errors import CheckpointError
+from pooling.errors import CheckpointError, OptionError
+from pooling.pooler_config import PoolingType
 
-# Architecture -> module in pooling.models, and class. The heads of the masked-language and pre-training classes stay on
-# the disk.
-ARCHITECTURES: Mapping[str, tuple[str, str]] = {
-    "BertModel": ("bert", "BertForPooling"),
-    "BertForMaskedLM": ("bert", "BertForPooling"),
-    "BertForPreTraining": ("bert", "BertForPooling"),
+
+class Head(StrEnum):
+    """What stands between pooled hidden states and the result."""
+
+    NONE = "none"
+    CLASSIFICATION = "classification"
+    REWARD = "reward"
+    GATED_REWARD = "gated reward"
+    TOKENS = "tokens of the language-model head"
+
+
+class Convert(StrEnum):
+    """How a model without a pooling interface becomes one (`--convert`)."""
+
+    NONE = "none"
+    EMBED = "embed"
+    CLASSIFY = "classify"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family's backbone is: a module of `pooling.models` and a class in it.
+
+    Attributes:
+        pools: whether the family's bare model implements the pooling interface itself; a decoder is converted.
+        classified_by: which rows its classification head reads.
+        heads: endings that mean another head in this family than in HEADS.
+    """
+
+    module: str
+    model: str
+    pools: bool = False
+    classified_by: PoolingType = PoolingType.LAST
+    heads: Mapping[str, Head] = field(default_factory=dict, hash=False)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "Bert": Family("bert", "BertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "Roberta": Family("roberta", "RobertaForPooling", pools=True, classified_by=PoolingType.CLS),
+    "XLMRoberta": Family("roberta", "RobertaForPooling", pools=True, classified_by=PoolingType.CLS),
+    "DistilBert": Family("distilbert", "DistilBertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "MPNet": Family("mpnet", "MPNetForPooling", pools=True, classified_by=PoolingType.CLS),
+    "ModernBert": Family("modernbert", "ModernBertForPooling", pools=True, classified_by=PoolingType.CLS),
+    "Llama": Family("llama", "LlamaForPooling"),
+    "Mistral": Family("mistral", "MistralForPooling"),
+    "Qwen2": Family("qwen2", "Qwen2ForPooling"),
+    "Qwen3": Family("qwen3", "Qwen3ForPooling"),
+}
+
+# Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.
+BARE = ("ForTextEncoding", "EmbeddingModel", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "TextModel", "Model")
+HEADS: Mapping[str, Head] = {
+    "ForSequenceClassification": Head.CLASSIFICATION,
+    "ForProcessRewardModel": Head.REWARD,  # two labels
+    "ForRewardModel": Head.REWARD,
 }
 
 
-def known_architecture(names: object) -> str:
+@dataclass(frozen=True)
+class Architecture:
+    """A name out of config.json, taken apart.
+
+    Attributes:
+        name: the whole name.
+        family: the file and class of its backbone.
+        ending: one of BARE or HEADS.
+        head: the head that its weights hold.
+    """
+
+    name: str
+    family: Family
+    ending: str
+    head: Head
+
+    @property
+    def scores_steps(self) -> bool:
+        """Whether its head gives two logits for each step, bad and good (Qwen2.5-Math-PRM)."""
+        return self.ending == "ForProcessRewardModel" and self.head is Head.REWARD
+
+    @property
+    def causal_lm(self) -> bool:
+        """Whether it has a language-model head, of which the logits of single tokens can be read."""
+        return self.ending == "ForCausalLM"
+
+    def conversion(self, wanted: str) -> Convert:
+        """The conversion for `--convert`, "auto" or the name of one.
+
+        Raises:
+            OptionError: the architecture cannot be converted so.
+        """
+        own = Convert.NONE if self.head is not Head.NONE or self.family.pools else Convert.EMBED
+        if wanted == "auto":
+            return own
+        convert = Convert(wanted)
+        if convert is Convert.NONE and own is not Convert.NONE:
+            raise OptionError(
+                f"--convert none does not fit {self.name}, which has no pooler of its own: use auto or embed."
+            )
+        if convert is Convert.CLASSIFY and self.head is Head.NONE:
+            raise OptionError(
+                f"--convert classify does not fit {self.name}, whose weights hold no classification head: use auto, "
+                "or name two tokens of its language-model head as returned_token_ids in --pooler-config."
+            )
+        return convert
+
+
+def known_architecture(names: object) -> Architecture:
     """The first of a checkpoint's architectures that Millpond can run.
 
     Args:
@@ -24,10 +131,32 @@ def known_architecture(names: object) -> str:
     """
     candidates = [str(name) for name in names] if isinstance(names, list) else []
     for name in candidates:
-        if name in ARCHITECTURES:
-            return name
-    found = ", ".join(candidates) or "no name"
+        found = _taken_apart(name)
+        if found:
+            return found
+    found_names = ", ".join(candidates) or "no name"
     raise CheckpointError(
-        f"config.json gives the architecture as {found}, which is not supported: use a model with one of "
-        f"{', '.join(sorted(ARCHITECTURES))}."
+        f"config.json gives the architecture as {found_names}, which is not supported: use a model of one of the "
+        f"families {', '.join(FAMILIES)}, or add one (docs/add-a-model-family.md)."
     )
+
+
+def _taken_apart(name: str) -> Architecture | None:
+    for ending in (*HEADS, *BARE):
+        family = FAMILIES.get(name.removesuffix(ending)) if name.endswith(ending) else None
+        if family:
+            return Architecture(name, family, ending, family.heads.get(ending) or HEADS.get(ending, Head.NONE))
+    return None
+
+
+@functools.cache
+def class_pooling_type(family: Family) -> PoolingType:
+    """The argument of `@default_pooling_type` on a family's class, read from its source without importing it."""
+    source = (Path(__file__).parent / "models" / f"{family.module}.py").read_text("utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == family.model:
+            for decorator in node.decorator_list:
+                match decorator:
+                    case ast.Call(func=ast.Name(id="default_pooling_type"), args=[ast.Constant(value=str(name))]):
+                        return PoolingType(name)
+    raise LookupError(f"{family.model} in pooling/models/{family.module}.py has no @default_pooling_type")

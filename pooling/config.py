@@ -1,59 +1,55 @@
 """From a checkpoint directory to a `ModelSpec`: everything about a model that is known without its weights."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from pooling.architectures import known_architecture
-from pooling.checkpoint import read_json, read_json_value, weight_files
+from pooling.architectures import Architecture, Convert, Head, class_pooling_type, known_architecture
+from pooling.checkpoint import read_json, weight_files
 from pooling.errors import CheckpointError, OptionError
-
-MODULES_FILE = "modules.json"
-SENTENCE_CONFIG_FILE = "sentence_bert_config.json"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
-
-
-class PoolingType(StrEnum):
-    """How the vectors of a sequence's tokens become its result."""
-
-    LAST = "LAST"
-    ALL = "ALL"
-    CLS = "CLS"
-    MEAN = "MEAN"
-    STEP = "STEP"
-
-
-SUPPORTED_POOLING_TYPES = frozenset({PoolingType.LAST, PoolingType.CLS, PoolingType.MEAN})
-
-# The names of Sentence Transformers since 6.0 (`pooling_mode`), and the flags of its older configurations.
-_POOLING_MODES = MappingProxyType(
-    {
-        "cls": PoolingType.CLS,
-        "mean": PoolingType.MEAN,
-        "lasttoken": PoolingType.LAST,
-        "pooling_mode_cls_token": PoolingType.CLS,
-        "pooling_mode_mean_tokens": PoolingType.MEAN,
-        "pooling_mode_lasttoken": PoolingType.LAST,
-    }
+from pooling.lengths import longest_sequence
+from pooling.pooler_config import OPTION, Activation, PoolerConfig, PoolingType, overridden, read_option
+from pooling.sentence_transformers import (
+    MODULES_FILE,
+    PROMPTS_FILE,
+    SENTENCE_CONFIG_FILE,
+    Dense,
+    Modules,
+    Prompts,
+    cross_encoder_activation,
+    read_modules,
+    read_prompts,
 )
+from pooling.settings import Settings
+
+CONFIG_FILE = "config.json"
+
+# Where a multimodal configuration keeps what describes its language model.
+TEXT_SECTIONS = ("text_config",)
+
+# `<extra_0>`, which ends a step for Qwen2.5-Math-PRM; vLLM assumes it too where nothing else is said.
+QWEN_STEP_TAG = 151651
 
 
 @dataclass(frozen=True)
-class PoolerConfig:
-    """How token vectors become one vector, as far as the checkpoint says.
+class ModelOptions:
+    """What a user may say about how a checkpoint is served; the defaults leave everything to the checkpoint.
 
     Attributes:
-        pooling_type: None where the checkpoint is silent; the model class then decides (`@default_pooling_type`).
-        normalize: whether vectors have length 1 unless a request asks otherwise.
-        matryoshka_dimensions: the sizes a request may ask for, ascending; empty means `dimensions` is not supported.
+        runner: "auto" or "pooling"; Millpond has no other.
+        convert: "auto", "none", "embed" or "classify".
+        pooler_config: JSON, or the path of a file with it.
+        max_model_len: the longest sequence wanted, in tokens.
+        dtype: "auto", "float32", "bfloat16" or "float16".
     """
 
-    pooling_type: PoolingType | None
-    normalize: bool
-    matryoshka_dimensions: tuple[int, ...] = ()
+    runner: str = "auto"
+    convert: str = "auto"
+    pooler_config: str | None = None
+    max_model_len: int | None = None
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -62,163 +58,236 @@ class ModelSpec:
 
     Attributes:
         directory: where the checkpoint lies.
-        architecture: the class named in config.json, one of `pooling.architectures.ARCHITECTURES`.
-        config: config.json as it is, for what only one family knows.
+        architecture: the class named in config.json: its family and its head.
+        convert: how it was made a pooling model.
+        head: what stands behind the pooler.
+        tasks: what it is served for: "embed", "reward", "score" (a query with documents), "classify".
+        settings: config.json, or its part for text, for what only one family knows.
         lowercase: whether texts are lowercased before the tokenizer sees them (sentence_bert_config.json).
         max_model_len: the longest sequence in tokens, special tokens included.
-        max_model_len_source: the file or option that set `max_model_len`.
-        embedding_dimensions: the length of a result when no `dimensions` are asked for.
+        embedding_dimensions: the numbers in an embedding when no `dimensions` are asked for.
+        labels: the scores that the head gives for a row; 0 without a head.
+        label_names: what they are called (config.json's id2label), in order.
+        dense: linear layers behind the pooler, in order.
+        prompts: texts that callers may have put before their input.
+        tied_embeddings: whether the language-model head is the embedding.
         dtype: the type of weights and activations.
-        fingerprint: 16 hex digits over the configuration, the tokenizer and the names and sizes of the weights; two
-            processes with different fingerprints hold different models.
+        fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
+            options; two processes with different fingerprints would give different results.
+        origins: for each decision, the file, class or option that made it.
     """
 
     directory: Path
-    architecture: str
-    model_type: str
+    architecture: Architecture
+    convert: Convert
+    head: Head
+    tasks: tuple[str, ...]
+    settings: Settings
     hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
     vocab_size: int
-    max_position_embeddings: int
-    layer_norm_eps: float
-    hidden_act: str
-    config: Mapping[str, object]
     lowercase: bool
     max_model_len: int
-    max_model_len_source: str
     embedding_dimensions: int
+    labels: int
+    label_names: tuple[str, ...]
     pooler: PoolerConfig
+    dense: tuple[Dense, ...]
+    prompts: Prompts
+    tied_embeddings: bool
     dtype: str
     fingerprint: str
+    origins: Mapping[str, str] = field(compare=False)
 
     @property
     def supported_dimensions(self) -> tuple[int, ...]:
         """The lengths of a result that a request may ask for, ascending; the model's own is always one of them."""
         return tuple(sorted({*self.pooler.matryoshka_dimensions, self.embedding_dimensions}))
 
+    @property
+    def good_label(self) -> int | None:
+        """Where the head gives two logits for and against the same thing: which speaks for it. Else None."""
+        if self.head is Head.TOKENS and self.labels == 2:
+            return 0
+        return 1 if self.head is Head.REWARD and self.labels == 2 else None
 
-def resolve_spec(directory: Path, *, max_model_len: int | None = None, dtype: str = "auto") -> ModelSpec:
+    @property
+    def row_width(self) -> int:
+        """The numbers in one row of a result when no `dimensions` are asked for."""
+        if self.head is Head.NONE:
+            return self.embedding_dimensions
+        return self.labels if self.good_label is None else 1
+
+    @property
+    def many_rows(self) -> bool:
+        """Whether a result has several rows, one for each token or step."""
+        return self.pooler.pooling_type in (PoolingType.ALL, PoolingType.STEP)
+
+
+def resolve_spec(
+    directory: Path, options: ModelOptions | None = None, weights: Sequence[Path] | None = None
+) -> ModelSpec:
     """Read the small files of a checkpoint and decide how it will be served.
 
     Args:
         directory: a checkpoint that `verify_checkpoint` has accepted.
-        max_model_len: the longest sequence wanted, in tokens; None takes the model's own limit.
-        dtype: "auto" or "float32".
+        options: what the user said; None leaves all to the checkpoint.
+        weights: its weight files where the caller knows them, perhaps none; None looks, and refuses to find none.
 
     Raises:
         CheckpointError: a file is missing or broken, or the model is of a kind not supported.
-        OptionError: `max_model_len` is beyond the model's limit, or `dtype` is not supported.
+        OptionError: an option does not fit this model.
     """
-    path = directory / "config.json"
-    config = read_json(path)
-    architecture = known_architecture(config.get("architectures"))
-    hidden_size = _positive(config, "hidden_size", path)
-    heads = _positive(config, "num_attention_heads", path)
-    if hidden_size % heads:
-        raise CheckpointError(
-            f"{path} has hidden_size {hidden_size}, which is no multiple of num_attention_heads {heads}: "
-            "download it again."
-        )
-    sentence_config = _optional_json(directory / SENTENCE_CONFIG_FILE)
-    limit, source = _max_model_len(directory, config, sentence_config, max_model_len)
-    return ModelSpec(
+    options = options or ModelOptions()
+    path = directory / CONFIG_FILE
+    whole = Settings(read_json(path), path)
+    architecture = known_architecture(whole.get("architectures"))
+    settings = next((section for name in TEXT_SECTIONS if (section := whole.section(name))), whole)
+    modules = read_modules(directory)
+    convert = architecture.conversion(options.convert)
+    origins = {
+        "architecture": CONFIG_FILE,
+        "runner": "--runner" if options.runner != "auto" else "the default",
+        "convert": "--convert" if options.convert != "auto" else f"the name {architecture.name}",
+    }
+    overrides = read_option(options.pooler_config)
+    pooler = overridden(_pooler(architecture, convert, modules, whole, origins), overrides)
+    origins |= {f"pooler.{name}": OPTION for name in overrides}
+    head = Head.TOKENS if pooler.returned_token_ids else architecture.head
+    hidden_size = settings.integer("hidden_size", "dim")
+    label_names = _label_names(whole, head)
+    spec = ModelSpec(
         directory=directory,
         architecture=architecture,
-        model_type=str(config.get("model_type", "")),
+        convert=convert,
+        head=head,
+        tasks=_tasks(head, pooler, len(label_names)),
+        settings=settings,
         hidden_size=hidden_size,
-        num_hidden_layers=_positive(config, "num_hidden_layers", path),
-        num_attention_heads=heads,
-        intermediate_size=_positive(config, "intermediate_size", path),
-        vocab_size=_positive(config, "vocab_size", path),
-        max_position_embeddings=_positive(config, "max_position_embeddings", path),
-        layer_norm_eps=_number(config, "layer_norm_eps", 1e-12, path),
-        hidden_act=str(config.get("hidden_act", "gelu")),
-        config=MappingProxyType(dict(config)),
-        lowercase=bool(sentence_config.get("do_lower_case", False)),
-        max_model_len=limit,
-        max_model_len_source=source,
-        embedding_dimensions=hidden_size,
-        pooler=_pooler_config(directory, config, hidden_size),
-        dtype=_dtype(dtype),
-        fingerprint=_fingerprint(directory),
+        vocab_size=settings.integer("vocab_size"),
+        lowercase=False,
+        max_model_len=0,
+        embedding_dimensions=modules.dense[-1].outputs if modules.dense else hidden_size,
+        labels=_labels(head, architecture, pooler, len(label_names)),
+        label_names=label_names,
+        pooler=pooler,
+        dense=modules.dense,
+        prompts=read_prompts(directory),
+        tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
+        dtype=_dtype(options.dtype),
+        fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
+        origins=MappingProxyType(origins),
+    )
+    _check_pooler(spec)
+    length, lowercase, origin = longest_sequence(directory, settings, options.max_model_len, pooler.max_embed_len)
+    origins["max_model_len"] = origin
+    return replace(_with_dimensions(spec, whole), max_model_len=length, lowercase=lowercase)
+
+
+def _pooler(
+    architecture: Architecture, convert: Convert, modules: Modules, config: Settings, origins: dict[str, str]
+) -> PoolerConfig:
+    """The pooler before `--pooler-config`: the class's default, over which modules.json takes precedence."""
+    pooling_type, origin = PoolingType.LAST, f"--convert {convert}"
+    activation, activation_origin = Activation.NONE, "rewards are raw"
+    if architecture.head is Head.NONE and convert is Convert.NONE:
+        pooling_type = class_pooling_type(architecture.family)
+        origin = f"@default_pooling_type on {architecture.family.model}"
+    elif architecture.scores_steps and convert is Convert.NONE:
+        pooling_type, activation = PoolingType.STEP, Activation.SOFTMAX
+        origin = activation_origin = f"the name {architecture.name}"
+    elif architecture.head is Head.CLASSIFICATION:
+        pooling_type, origin = architecture.family.classified_by, f"the head of {architecture.name}"
+        if config.get("classifier_pooling") == "mean":  # ModernBERT
+            pooling_type, origin = PoolingType.MEAN, CONFIG_FILE
+    elif architecture.head is not Head.NONE:
+        origin = f"the head of {architecture.name}"
+    if modules.pooling_type:
+        pooling_type, origin = modules.pooling_type, MODULES_FILE
+    stated = cross_encoder_activation(config)
+    if stated:
+        activation, activation_origin = stated, CONFIG_FILE
+    normalize = modules.normalize if modules.present else True
+    origins["pooler.pooling_type"] = origin
+    origins["pooler.activation"] = activation_origin
+    origins["pooler.normalize"] = MODULES_FILE if modules.present else "the default for embeddings"
+    return PoolerConfig(
+        pooling_type,
+        normalize,
+        activation,
+        step_tag_id=QWEN_STEP_TAG if architecture.scores_steps else None,
+        returned_token_ids=modules.score_token_ids,
     )
 
 
-def _max_model_len(
-    directory: Path, config: Mapping[str, object], sentence_config: Mapping[str, object], wanted: int | None
-) -> tuple[int, str]:
-    """The longest sequence and the place that says so: the smallest of the model's own limits, or the option."""
-    tokenizer_config = _optional_json(directory / TOKENIZER_CONFIG_FILE)
-    stated = (
-        (sentence_config.get("max_seq_length"), SENTENCE_CONFIG_FILE),
-        (tokenizer_config.get("model_max_length"), TOKENIZER_CONFIG_FILE),
-        (config.get("max_position_embeddings"), "config.json"),
-    )
-    # Tokenizers without a limit state one of 1e30; it never is the smallest, as config.json always has its own.
-    limits = [(int(value), source) for value, source in stated if isinstance(value, (int, float)) and value > 0]
-    limit, source = min(limits, key=lambda found: found[0])
-    if wanted is None:
-        return limit, source
-    if not 1 <= wanted <= limit:
-        raise OptionError(
-            f"--max-model-len {wanted} does not fit this model: choose from 1 to {limit}, the limit that {source} sets."
-        )
-    return wanted, "--max-model-len"
+def _tasks(head: Head, pooler: PoolerConfig, labels: int) -> tuple[str, ...]:
+    if head is Head.NONE:
+        return ("embed",)
+    if pooler.pooling_type is PoolingType.STEP or head in (Head.REWARD, Head.GATED_REWARD):
+        return ("reward",)
+    if head is Head.TOKENS or labels == 1:
+        return ("reward", "score")
+    return ("classify", "reward")
 
 
-def _pooler_config(directory: Path, config: Mapping[str, object], hidden_size: int) -> PoolerConfig:
-    """The pooler that modules.json describes; without that file only "normalised" is known (as in the OpenAI API)."""
-    matryoshka = _matryoshka_dimensions(config, hidden_size)
-    path = directory / MODULES_FILE
-    if not path.exists():
-        return PoolerConfig(pooling_type=None, normalize=True, matryoshka_dimensions=matryoshka)
-    modules = read_json_value(path)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise CheckpointError(f"{path} is not a list of modules: download it again.")
-    pooling_type: PoolingType | None = None
-    normalize = False
-    for position, module in enumerate(modules):
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Transformer" and position == 0:
-            continue
-        if kind == "Pooling" and position == 1:
-            pooling_type = _sentence_pooling_type(directory / str(module.get("path", "")) / "config.json")
-        elif kind == "Normalize" and position > 1:
-            normalize = True
-        else:
-            raise CheckpointError(
-                f"{path} has {module.get('type')} in place {position}, which is not supported: use a model made of "
-                "Transformer, Pooling and, optionally, Normalize."
-            )
-    return PoolerConfig(pooling_type=pooling_type, normalize=normalize, matryoshka_dimensions=matryoshka)
-
-
-def _sentence_pooling_type(path: Path) -> PoolingType:
-    """The pooling type in the configuration of a Sentence Transformers Pooling module."""
-    config = read_json(path)
-    mode = config.get("pooling_mode")
-    flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    modes = [mode] if isinstance(mode, str) else list(mode) if isinstance(mode, list) else flags or ["mean"]
-    if len(modes) != 1 or modes[0] not in _POOLING_MODES:
-        raise CheckpointError(
-            f"{path} asks for the pooling {' + '.join(map(str, modes))}, which is not supported: use a model that "
-            "pools by exactly one of mean, cls and lasttoken."
-        )
-    return _POOLING_MODES[modes[0]]
-
-
-def _matryoshka_dimensions(config: Mapping[str, object], hidden_size: int) -> tuple[int, ...]:
-    stated = config.get("matryoshka_dimensions")
-    if not isinstance(stated, list):
+def _label_names(config: Settings, head: Head) -> tuple[str, ...]:
+    """The labels of a classification head; as in transformers there are two where the configuration is silent."""
+    if head is not Head.CLASSIFICATION:
         return ()
-    if not all(isinstance(size, int) and 1 <= size <= hidden_size for size in stated):
-        raise CheckpointError(
-            f"config.json has matryoshka_dimensions {stated}, of which not all are from 1 to the hidden "
-            f"size {hidden_size}: download it again."
+    names = config.section("id2label")
+    if names is not None:
+        return tuple(names.text(key) for key in sorted(names, key=int))
+    return tuple(f"LABEL_{number}" for number in range(config.integer("num_labels", default=2)))
+
+
+def _labels(head: Head, architecture: Architecture, pooler: PoolerConfig, classes: int) -> int:
+    if head is Head.CLASSIFICATION:
+        return classes
+    if head is Head.TOKENS:
+        return len(pooler.returned_token_ids)
+    if head is Head.REWARD:
+        return 2 if architecture.scores_steps else 1
+    return 1 if head is Head.GATED_REWARD else 0
+
+
+def _check_pooler(spec: ModelSpec) -> None:
+    pooler = spec.pooler
+    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id is None:
+        raise OptionError(f"The pooling type STEP needs the token that ends a step: give step_tag_id in {OPTION}.")
+    if pooler.pooling_type is PoolingType.STEP and spec.head is Head.NONE:
+        raise OptionError(
+            f"The pooling type STEP scores steps, and {spec.architecture.name} has no head that scores: name the two "
+            f"tokens to read as returned_token_ids in {OPTION}."
         )
-    return tuple(sorted(set(stated)))
+    for token in (*pooler.returned_token_ids, pooler.step_tag_id or 0):
+        if token >= spec.vocab_size:
+            raise OptionError(f"{OPTION} names token {token}, but the vocabulary ends at {spec.vocab_size - 1}.")
+    if pooler.returned_token_ids and not spec.architecture.causal_lm:
+        raise OptionError(
+            f"{OPTION} has returned_token_ids, but {spec.architecture.name} has no language-model head to read "
+            "tokens off: use a *ForCausalLM checkpoint."
+        )
+
+
+def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
+    """The spec with the sizes that a request may ask for; a default size becomes the model's own."""
+    pooler, full = spec.pooler, spec.embedding_dimensions
+    origins = dict(spec.origins)
+    stated = config.get("matryoshka_dimensions")
+    if not pooler.matryoshka_dimensions and stated is not None:
+        if not isinstance(stated, list) or not all(isinstance(size, int) and 1 <= size <= full for size in stated):
+            raise CheckpointError(
+                f"config.json has matryoshka_dimensions {stated}, of which not all are from 1 to the model's {full} "
+                "dimensions: download it again."
+            )
+        pooler = replace(pooler, matryoshka_dimensions=tuple(sorted(set(stated))))
+        origins["dimensions"] = CONFIG_FILE
+    for size in (*pooler.matryoshka_dimensions, pooler.dimensions or 1):
+        if size > full:
+            raise OptionError(f"{OPTION} asks for {size} dimensions, but this model gives {full}: ask for less.")
+    origins.setdefault("dimensions", OPTION if pooler.dimensions else "the model's width")
+    return replace(
+        spec, pooler=pooler, embedding_dimensions=pooler.dimensions or full, origins=MappingProxyType(origins)
+    )
 
 
 def _dtype(wanted: str) -> str:
@@ -227,32 +296,14 @@ def _dtype(wanted: str) -> str:
     return "float32"
 
 
-def _fingerprint(directory: Path) -> str:
-    digest = hashlib.sha256()
-    pooling_configs = sorted(directory.glob("*_Pooling/config.json"))
-    names = ("config.json", "tokenizer.json", MODULES_FILE, SENTENCE_CONFIG_FILE)
-    for path in [*(directory / name for name in names), *pooling_configs]:
+def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:
+    digest = hashlib.sha256(f"{options.convert} {sorted(read_option(options.pooler_config).items())}\n".encode())
+    module_configs = sorted(directory.glob("[0-9]_*/config.json"))
+    names = (CONFIG_FILE, "tokenizer.json", MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE)
+    for path in [*(directory / name for name in names), *module_configs]:
         if path.exists():
             content = path.read_bytes()
             digest.update(f"{path.relative_to(directory)} {len(content)}\n".encode() + content)
-    for path in weight_files(directory):
+    for path in weights:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _optional_json(path: Path) -> Mapping[str, object]:
-    return read_json(path) if path.exists() else {}
-
-
-def _positive(config: Mapping[str, object], key: str, path: Path) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{path} has {key} = {value!r} where a positive whole number belongs: download it again.")
-    return value
-
-
-def _number(config: Mapping[str, object], key: str, default: float, path: Path) -> float:
-    value = config.get(key, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise CheckpointError(f"{path} has {key} = {value!r} where a number belongs: download it again.")
-    return float(value)

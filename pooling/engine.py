@@ -1,21 +1,29 @@
 """The engine: a checkpoint in memory, and token ids in, vectors out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 import paddle
-from numpy.typing import NDArray
 
+from pooling.architectures import Head
 from pooling.config import ModelSpec
+from pooling.dense import DenseModule
 from pooling.device import select_device
 from pooling.errors import InputError
-from pooling.layers.attention import AttentionIndex, attention_index
+from pooling.layers.attention import (
+    LONGEST_AT_ONCE,
+    AttentionIndex,
+    attention_index,
+    flat_signature,
+    flattened,
+    unflattened,
+)
 from pooling.models import model_class
 from pooling.models.interface import PoolingModel
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
-from pooling.pooler import Pooler, finished_vector
+from pooling.pooler import Pooler, Rows, finished_embedding, finished_scores
 from pooling.weights import load_weights
 
 # Tokens computed at once. Above, intermediate results fall out of the caches; below, a fixed cost of some 8 ms a chunk
@@ -32,7 +40,7 @@ WARM_UP_LENGTHS = (12, 48, 128, 256)
 # them is full when it reports ready holds no more memory an hour later.
 WARM_UP_MIXED_BATCHES = 40
 
-Forward = Callable[[paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
+Forward = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,13 @@ class PoolingInput:
 
     Attributes:
         ids: token ids, int32 [n] with n from 1 to the model's max_model_len.
-        dimensions: the length of the result, one of the spec's supported_dimensions; None means all.
-        normalize: whether the result has length 1; None means as the checkpoint says.
+        second_from: the place where the second text of a pair begins; None for a single text.
+        dimensions: the length of an embedding, one of the spec's supported_dimensions; None means the spec's own.
+        normalize: whether an embedding has length 1; None means as the spec says.
     """
 
     ids: TokenIds
+    second_from: int | None = None
     dimensions: int | None = None
     normalize: bool | None = None
 
@@ -60,19 +70,19 @@ class PoolingEngine(Protocol):
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Compute something of every size, so that the first requests are as quick as the later ones."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[NDArray[np.float32]]:
-        """The vector of each input, float32 [dimensions], in the order of the inputs."""
+    def forward(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
+        """The rows of each input's result, float32 [rows, numbers], in the order of the inputs."""
 
 
 class Engine:
     """A model on one device, in this process. Use it from one thread at a time."""
 
-    def __init__(self, spec: ModelSpec, model: PoolingModel) -> None:
-        pooling_type = spec.pooler.pooling_type or model.default_pooling_type
-        self.spec = replace(spec, pooler=replace(spec.pooler, pooling_type=pooling_type))
-        self._pooler = Pooler(pooling_type)
+    def __init__(self, spec: ModelSpec, model: PoolingModel, dense: Sequence[DenseModule] = ()) -> None:
+        self.spec = spec
+        self._pooler = Pooler(spec.pooler)
         self._model = model
-        self._compiled = _compiled(model)
+        self._dense = dense
+        self._compiled = _compiled(model) if model.compiled else None
 
     @classmethod
     def load(cls, spec: ModelSpec, device: str = "cpu") -> Self:
@@ -83,10 +93,10 @@ class Engine:
             DeviceError: there is no such device.
         """
         select_device(device)
-        model = model_class(spec.architecture)(spec)
+        model = model_class(spec.architecture.family)(spec)
         model.eval()
         load_weights(model, spec.directory)
-        return cls(spec, model)
+        return cls(spec, model, [DenseModule.load(dense) for dense in spec.dense])
 
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Compute something of every size, so that the first requests are as quick as the later ones."""
@@ -107,36 +117,49 @@ class Engine:
             fitting = max(1, int(np.searchsorted(lengths.cumsum(), wanted, side="right")))
             self.forward([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths[:fitting]])
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[NDArray[np.float32]]:
-        """The vector of each input, little-endian float32 [dimensions], in the order of the inputs.
+    def forward(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
+        """The rows of each input's result, little-endian float32 [rows, numbers], in the order of the inputs.
+
+        There is one row, unless the pooling type is ALL (a row for each token) or STEP (one for each step). Its
+        numbers are an embedding, or scores.
 
         Raises:
             InputError: a sequence is empty, too long or out of the vocabulary, or its dimensions are not supported.
         """
         for position, given in enumerate(inputs):
             self._check(position, given)
-        vectors: dict[int, NDArray[np.float32]] = {}
+        results: dict[int, Rows] = {}
         for chunk in chunks_by_length([len(given.ids) for given in inputs], CHUNK_TOKENS):
-            pooled = self._pooled(PackedBatch.of([inputs[position].ids for position in chunk]))
-            for row, position in enumerate(chunk):
-                normalize = inputs[position].normalize
-                vectors[position] = finished_vector(
-                    pooled[row],
-                    inputs[position].dimensions,
-                    self.spec.pooler.normalize if normalize is None else normalize,
-                )
-        return [vectors[position] for position in range(len(inputs))]
+            taken = [inputs[position] for position in chunk]
+            batch = PackedBatch.of([each.ids for each in taken], [each.second_from for each in taken])
+            ends = np.cumsum(self._pooler.counts(batch))
+            for position, each, rows in zip(chunk, taken, np.split(self._rows(batch), ends[:-1]), strict=True):
+                results[position] = self._finished(rows, each)
+        return [results[position] for position in range(len(inputs))]
 
-    def _pooled(self, batch: PackedBatch) -> NDArray[np.float32]:
-        """The pooled vectors of a chunk, float32 [S, hidden size]."""
-        compiled = batch.token_ids.size > EAGER_TOKENS
-        forward: Forward = self._compiled if compiled else self._model
+    def _rows(self, batch: PackedBatch) -> Rows:
+        """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
+        short = batch.token_ids.size <= EAGER_TOKENS
+        long = batch.grid.shape[1] > LONGEST_AT_ONCE
+        compiled = None if short or long else self._compiled
+        forward: Forward = compiled or self._model
         with paddle.no_grad():
             # A compiled program always adds a mask, so that there is only one program.
-            index = attention_index(batch, self._model.heads, always_masked=compiled)
-            hidden = forward(paddle.to_tensor(batch.token_ids), paddle.to_tensor(batch.positions), index)
-            pooled: NDArray[np.float32] = self._pooler(hidden, batch).numpy()
-        return pooled
+            index = attention_index(batch, self._model.plan, always_masked=compiled is not None)
+            ids, positions, segments = map(paddle.to_tensor, (batch.token_ids, batch.positions, batch.segments))
+            rows = self._pooler(forward(ids, positions, segments, index), batch)
+            for layer in (self._model.head, *self._dense):
+                # A batch without a single step has no rows.
+                rows = layer(rows) if layer is not None and rows.shape[0] else rows
+            found: Rows = rows.numpy()
+        return found
+
+    def _finished(self, rows: Rows, given: PoolingInput) -> Rows:
+        pooler = self.spec.pooler
+        if self.spec.head is not Head.NONE:
+            return finished_scores(rows, pooler.activation, self.spec.good_label)
+        normalize = pooler.normalize if given.normalize is None else given.normalize
+        return finished_embedding(rows, given.dimensions or self.spec.embedding_dimensions, normalize)
 
     def _check(self, position: int, given: PoolingInput) -> None:
         length = len(given.ids)
@@ -160,28 +183,24 @@ class Engine:
 
 
 def _compiled(model: PoolingModel) -> Forward:
-    """The model as one program for inputs of any size; compiled at its first use, over the live parameters."""
+    """The model as one program for inputs of any size; compiled at its first use, over the live parameters.
 
-    def flat(  # to_static knows lists and dicts, but forgets what a named tuple was
-        token_ids: paddle.Tensor,
-        positions: paddle.Tensor,
-        query: paddle.Tensor,
-        key: paddle.Tensor,
-        value: paddle.Tensor,
-        token: paddle.Tensor,
-        mask: paddle.Tensor,
+    It takes only the tensors that the family reads: a program with an input that nothing uses crashes (Paddle 3.3.1).
+    """
+    read = [name for name in ("token_ids", "positions", "segments") if name in model.inputs]
+
+    def flat(tokens: list[paddle.Tensor], index: list[paddle.Tensor]) -> paddle.Tensor:
+        # to_static knows lists, but forgets what a named tuple was.
+        given = {name: tokens[number] for number, name in enumerate(read)}
+        return model(given["token_ids"], given.get("positions"), given.get("segments"), unflattened(index, model.plan))
+
+    signature = [paddle.static.InputSpec([None], "int64", name) for name in read]
+    program = paddle.jit.to_static(flat, input_spec=[signature, flat_signature(model.plan)], full_graph=True)
+
+    def forward(
+        token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
     ) -> paddle.Tensor:
-        return model(token_ids, positions, AttentionIndex(query, key, value, token, mask))
+        given = {"token_ids": token_ids, "positions": positions, "segments": segments}
+        return program([given[name] for name in read], flattened(index))
 
-    spec = paddle.static.InputSpec
-    signature = [
-        spec([None], "int64", "token_ids"),
-        spec([None], "int64", "positions"),
-        spec([None, None, 1], "int64", "query"),
-        spec([None, None, 1], "int64", "key"),
-        spec([None, None, 1], "int64", "value"),
-        spec([None, model.heads, 1], "int64", "token"),
-        spec([None, 1, None], "float32", "mask"),
-    ]
-    program = paddle.jit.to_static(flat, input_spec=signature, full_graph=True)
-    return lambda token_ids, positions, index: program(token_ids, positions, *index)
+    return forward

@@ -16,6 +16,7 @@ class PackedBatch:
     Attributes:
         token_ids: int64 [T].
         positions: the place of each token in its sequence, int64 [T].
+        segments: 0, or 1 for the second text of a pair, int64 [T].
         cu_seqlens: where each sequence begins, and the end of the last, int64 [S + 1].
         lengths: int64 [S].
         grid: for each place of the grid the token that lies there, int64 [S, L]; 0 where the place is padding.
@@ -24,6 +25,7 @@ class PackedBatch:
 
     token_ids: NDArray[np.int64]
     positions: NDArray[np.int64]
+    segments: NDArray[np.int64]
     cu_seqlens: NDArray[np.int64]
     lengths: NDArray[np.int64]
     grid: NDArray[np.int64]
@@ -35,13 +37,19 @@ class PackedBatch:
         return self.grid.size - self.token_ids.size
 
     @classmethod
-    def of(cls, sequences: Sequence[TokenIds]) -> "PackedBatch":
-        """Pack sequences, in their order; each has at least one token."""
+    def of(cls, sequences: Sequence[TokenIds], second_from: Sequence[int | None] = ()) -> "PackedBatch":
+        """Pack sequences, in their order; each has at least one token.
+
+        Args:
+            sequences: the token ids of each.
+            second_from: for each, the place where the second text of a pair begins, or None; may be left out.
+        """
         lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
         longest = int(lengths.max())
         token_ids = np.empty(int(cu_seqlens[-1]), dtype=np.int64)
         positions = np.empty_like(token_ids)
+        segments = np.zeros_like(token_ids)
         places = np.empty_like(token_ids)
         grid = np.zeros((len(sequences), longest), dtype=np.int64)
         order = np.arange(longest)
@@ -51,7 +59,10 @@ class PackedBatch:
             positions[begin:end] = order[: end - begin]
             places[begin:end] = order[: end - begin] + row * longest
             grid[row, : end - begin] = np.arange(begin, end)
-        return cls(token_ids, positions, cu_seqlens, lengths, grid, places)
+        for row, second in enumerate(second_from):
+            if second is not None:
+                segments[cu_seqlens[row] + second : cu_seqlens[row + 1]] = 1
+        return cls(token_ids, positions, segments, cu_seqlens, lengths, grid, places)
 
 
 def chunks_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

@@ -1,47 +1,104 @@
-"""From the vectors of tokens to one vector a sequence."""
+"""From the vectors of tokens to the rows of a result, and from rows to its numbers."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
-from pooling.config import PoolingType
-from pooling.errors import CheckpointError
 from pooling.packed import PackedBatch
+from pooling.pooler_config import Activation, PoolerConfig, PoolingType
 
 # As torch.nn.functional.normalize, which Sentence Transformers uses: a vector of zeros stays one.
 SMALLEST_NORM = np.float32(1e-12)
 
+Rows = NDArray[np.float32]
+
 
 class Pooler:
-    """Takes from the hidden states of a packed batch the one vector of each sequence."""
+    """Takes from the hidden states of a packed batch the rows of each sequence's result."""
 
-    def __init__(self, pooling_type: PoolingType) -> None:
-        """Raises CheckpointError for a pooling type that gives no single vector, or is not supported yet."""
-        if pooling_type not in (PoolingType.MEAN, PoolingType.CLS, PoolingType.LAST):
-            raise CheckpointError(f"The pooling type {pooling_type} is not supported yet: use MEAN, CLS or LAST.")
-        self.pooling_type = pooling_type
+    def __init__(self, config: PoolerConfig) -> None:
+        self.config = config
+
+    def counts(self, batch: PackedBatch) -> NDArray[np.int64]:
+        """How many rows each sequence gets, int64 [S]: its tokens for ALL, its steps for STEP, else 1."""
+        if self.config.pooling_type is PoolingType.ALL:
+            return batch.lengths
+        if self.config.pooling_type is PoolingType.STEP:
+            return np.add.reduceat(self._steps(batch).astype(np.int64), batch.cu_seqlens[:-1])
+        return np.ones_like(batch.lengths)
 
     def __call__(self, hidden: paddle.Tensor, batch: PackedBatch) -> paddle.Tensor:
-        """hidden, float32 [T, hidden size] -> float32 [S, hidden size]."""
-        if self.pooling_type is PoolingType.CLS:
+        """hidden, float32 [T, hidden size] -> float32 [sum of `counts`, hidden size], in the order of sequences."""
+        kind = self.config.pooling_type
+        if kind is PoolingType.ALL:
+            return hidden
+        if kind is PoolingType.CLS:
             return paddle.gather(hidden, paddle.to_tensor(batch.cu_seqlens[:-1]))
-        if self.pooling_type is PoolingType.LAST:
+        if kind is PoolingType.LAST:
             return paddle.gather(hidden, paddle.to_tensor(batch.cu_seqlens[1:] - 1))
+        if kind is PoolingType.STEP:
+            return paddle.gather(hidden, paddle.to_tensor(np.flatnonzero(self._steps(batch))))
         owner = np.repeat(np.arange(len(batch.lengths)), batch.lengths)
         return paddle.geometric.segment_mean(hidden, paddle.to_tensor(owner))
 
+    def _steps(self, batch: PackedBatch) -> NDArray[np.bool_]:
+        return np.asarray(batch.token_ids == self.config.step_tag_id)
 
-def finished_vector(pooled: NDArray[np.float32], dimensions: int | None, normalize: bool) -> NDArray[np.float32]:
-    """The result of a sequence: the pooled vector cut to its first `dimensions`, and only then brought to length 1.
+
+def finished_embedding(rows: Rows, dimensions: int | None, normalize: bool) -> Rows:
+    """Each row cut to its first `dimensions`, and only then brought to length 1.
 
     Cutting before normalising is how Matryoshka embeddings are meant to be shortened (Kusupati et al. 2022).
 
     Args:
-        pooled: float32 [hidden size].
-        dimensions: how many numbers to keep; None keeps all.
-        normalize: whether the result has length 1.
+        rows: float32 [rows, width].
+        dimensions: how many numbers of a row to keep; None keeps all.
+        normalize: whether each row has length 1.
+
+    Returns:
+        Little-endian float32 [rows, dimensions].
     """
-    vector = pooled[:dimensions]
+    rows = rows[:, :dimensions]
     if normalize:
-        vector = vector / np.maximum(np.linalg.norm(vector), SMALLEST_NORM)
-    return np.ascontiguousarray(vector, dtype="<f4")
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), SMALLEST_NORM)
+    return np.ascontiguousarray(rows, dtype="<f4")
+
+
+def finished_scores(logits: Rows, activation: Activation, good: int | None) -> Rows:
+    """The scores of each row after the activation.
+
+    Where two logits speak for and against the same thing, one number says it all: the probability of the good one
+    after softmax, and without an activation the difference of the two, of which that is the sigmoid.
+
+    Args:
+        logits: float32 [rows, labels].
+        activation: applied to each row.
+        good: which of two logits speaks for; None where every label counts.
+
+    Returns:
+        Little-endian float32 [rows, labels], or [rows, 1] with `good`.
+    """
+    if good is not None:
+        difference = logits[:, good : good + 1] - logits[:, 1 - good : 2 - good]
+        activation = Activation.SIGMOID if activation is Activation.SOFTMAX else activation
+        logits = difference
+    return np.ascontiguousarray(ACTIVATIONS[activation](logits), dtype="<f4")
+
+
+def _softmax(x: Rows) -> Rows:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _sigmoid(x: Rows) -> Rows:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # never overflows
+
+
+ACTIVATIONS: Mapping[Activation, Callable[[Rows], Rows]] = {
+    Activation.NONE: np.asarray,
+    Activation.SIGMOID: _sigmoid,
+    Activation.SOFTMAX: _softmax,
+    Activation.TANH: np.tanh,
+}

@@ -48,7 +48,7 @@ def serve(settings: WorkerSettings) -> int:
     from workers.app import consume
     from workers.resident import Resident
 
-    spec = resolve_spec(settings.checkpoint, max_model_len=settings.max_model_len, dtype=settings.dtype)
+    spec = resolve_spec(settings.checkpoint, settings.model_options)
 
     def load() -> Engine:
         engine = Engine.load(spec, settings.device)

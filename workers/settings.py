@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pooling.config import ModelOptions
 from workers.errors import SettingError
 
 
@@ -18,8 +19,7 @@ class WorkerSettings:
     checkpoint: Path
     model: str
     device: str
-    dtype: str
-    max_model_len: int | None
+    model_options: ModelOptions
     max_num_seqs: int
     max_num_batched_tokens: int
     log_format: str
@@ -46,8 +46,13 @@ class WorkerSettings:
             checkpoint=Path(required("CHECKPOINT")),
             model=required("SERVED_MODEL_NAME"),
             device=environment.get("MILLPOND_DEVICE") or "cpu",
-            dtype=environment.get("MILLPOND_DTYPE") or "auto",
-            max_model_len=int(limit) if limit else None,
+            model_options=ModelOptions(
+                runner=environment.get("MILLPOND_RUNNER") or "auto",
+                convert=environment.get("MILLPOND_CONVERT") or "auto",
+                pooler_config=environment.get("MILLPOND_POOLER_CONFIG") or None,
+                max_model_len=int(limit) if limit else None,
+                dtype=environment.get("MILLPOND_DTYPE") or "auto",
+            ),
             max_num_seqs=int(required("MAX_NUM_SEQS")),
             max_num_batched_tokens=int(required("MAX_NUM_BATCHED_TOKENS")),
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",

@@ -1,7 +1,6 @@
 """What every layer is, and how those with weights make and fill their parameters."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import paddle
@@ -20,7 +19,7 @@ class WeightedLayer(Layer):
         shards: the names under which a checkpoint holds the parts of this layer, where it merges several into one.
     """
 
-    shards: ClassVar[Sequence[str]] = ()
+    shards: Sequence[str] = ()
 
     def new_parameter(self, *shape: int) -> paddle.Tensor:
         """A parameter of zeros; random values, Paddle's default, take half a second that the checkpoint overwrites."""

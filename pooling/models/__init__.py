@@ -2,12 +2,11 @@
 
 import importlib
 
-from pooling.architectures import ARCHITECTURES
+from pooling.architectures import Family
 from pooling.models.interface import PoolingModel
 
 
-def model_class(architecture: str) -> type[PoolingModel]:
-    """The model class for an architecture of `pooling.architectures`; only its family's file is loaded."""
-    module, name = ARCHITECTURES[architecture]
-    found: type[PoolingModel] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+def model_class(family: Family) -> type[PoolingModel]:
+    """The model class of a family of `pooling.architectures`; only its file is loaded."""
+    found: type[PoolingModel] = getattr(importlib.import_module(f"{__name__}.{family.module}"), family.model)
     return found

@@ -5,41 +5,72 @@ from typing import ClassVar, TypeVar
 
 import paddle
 
-from pooling.config import ModelSpec, PoolingType
-from pooling.layers.attention import AttentionIndex
+from pooling.config import ModelSpec
+from pooling.errors import CheckpointError
+from pooling.layers.attention import AttentionIndex, AttentionPlan
 from pooling.layers.layer import Layer
+from pooling.models.heads import new_head
+from pooling.pooler_config import PoolingType
 
 
 class PoolingModel(Layer):
-    """A backbone: from packed token ids to hidden states.
+    """A backbone, and the head that its checkpoint puts behind it.
+
+    A family's class sets `plan` and builds its layers in `__init__`; whatever it stores in attributes of its own names
+    becomes, through `checkpoint_names`, the names of tensors in checkpoints.
 
     Attributes:
         default_pooling_type: how its sequences are pooled where neither checkpoint nor caller says.
-        checkpoint_prefix: what a checkpoint with a head puts before the names of the backbone's tensors.
-        checkpoint_names: fragments of this model's parameter names, and what checkpoints call them.
+        checkpoint_prefixes: what checkpoints may put before the names of the backbone's tensors; the first that fits
+            is taken off.
+        checkpoint_names: fragments of this model's parameter names, and what checkpoints call them, applied in order.
         checkpoint_ignored: beginnings of the names of tensors that pooling does not need.
-        heads: the number of attention heads.
+        inputs: those of the arguments of `forward` that the family reads, beside the index.
+        compiled: whether the family may run as a compiled program; a mixture of experts may not.
+        plan: heads and kinds of attention.
+        head: from pooled rows [rows, hidden size] to scores [rows, labels]; None where hidden states are the result.
     """
 
     default_pooling_type: ClassVar[PoolingType]
-    checkpoint_prefix: ClassVar[str]
+    checkpoint_prefixes: ClassVar[tuple[str, ...]] = ("model.",)
     checkpoint_names: ClassVar[Mapping[str, str]]
-    checkpoint_ignored: ClassVar[tuple[str, ...]]
-    heads: int
+    checkpoint_ignored: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ("token_ids",)
+    compiled: ClassVar[bool] = True
+    plan: AttentionPlan
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.head: Layer | None = new_head(spec, self.classification_head)
 
-    def forward(self, token_ids: paddle.Tensor, positions: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
-        """token_ids and positions, int64 [T] -> hidden states of the last layer, float32 [T, hidden size]."""
+    def forward(
+        self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
+    ) -> paddle.Tensor:
+        """Packed tokens -> hidden states of the last layer, float32 [T, hidden size].
+
+        Args:
+            token_ids: int64 [T].
+            positions: the place of each token in its sequence, from 0, int64 [T].
+            segments: 0, or 1 for the second text of a pair, int64 [T]; only BERT looks at them.
+            index: made by `attention_index` from `self.plan`.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def classification_head(cls, spec: ModelSpec) -> Layer:
+        """The head of this family's `*ForSequenceClassification`: rows [rows, hidden size] -> [rows, labels]."""
+        raise CheckpointError(f"{spec.architecture} is not supported: its family has no classification head here.")
 
 
 Model = TypeVar("Model", bound=PoolingModel)
 
 
 def default_pooling_type(name: str) -> Callable[[type[Model]], type[Model]]:
-    """Class decorator: pool by this type where neither the checkpoint nor the caller says otherwise."""
+    """Class decorator: pool by this type where neither the checkpoint nor the caller says otherwise.
+
+    `pooling.architectures` reads the decorator from the source, without importing it: `millpond inspect` and the api
+    know the pooling type without Paddle. So its argument is a literal string.
+    """
 
     def decorate(model: type[Model]) -> type[Model]:
         model.default_pooling_type = PoolingType(name)

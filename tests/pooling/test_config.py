@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pooling.config import PoolerConfig, PoolingType, resolve_spec
+from pooling.config import ModelOptions, resolve_spec
 from pooling.errors import CheckpointError, OptionError
+from pooling.pooler_config import PoolerConfig, PoolingType
 from tests.pooling.checkpoints import copied, edit_json
 from tests.pooling.conftest import TINY_BERT, TINY_BERT_CLS
 
@@ -19,25 +20,25 @@ def directory(tmp_path: Path) -> Path:
 
 def test_a_bert_checkpoint_is_read() -> None:
     spec = resolve_spec(TINY_BERT)
-    assert (spec.architecture, spec.model_type, spec.dtype) == ("BertModel", "bert", "float32")
-    assert (spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads) == (48, 3, 3)
+    assert (spec.architecture.name, spec.architecture.family.module, spec.dtype) == ("BertModel", "bert", "float32")
+    assert (spec.hidden_size, spec.tasks, spec.convert) == (48, ("embed",), "none")
     assert spec.embedding_dimensions == 48
     assert spec.pooler == PoolerConfig(PoolingType.MEAN, normalize=True)
-    assert spec.config["type_vocab_size"] == 2
+    assert spec.settings.integer("type_vocab_size") == 2
 
 
 def test_a_checkpoint_without_normalize_and_with_matryoshka_dimensions_is_read() -> None:
     spec = resolve_spec(TINY_BERT_CLS)
-    assert spec.architecture == "BertForMaskedLM"
+    assert spec.architecture.name == "BertForMaskedLM"
     assert spec.pooler == PoolerConfig(PoolingType.CLS, normalize=False, matryoshka_dimensions=(12, 24, 36))
 
 
 def test_the_smallest_stated_limit_counts_and_is_named(directory: Path) -> None:
     spec = resolve_spec(directory)
-    assert (spec.max_model_len, spec.max_model_len_source) == (64, "sentence_bert_config.json")
+    assert (spec.max_model_len, spec.origins["max_model_len"]) == (64, "sentence_bert_config.json")
     edit_json(directory / "tokenizer_config.json", lambda config: config.update(model_max_length=40))
     spec = resolve_spec(directory)
-    assert (spec.max_model_len, spec.max_model_len_source) == (40, "tokenizer_config.json")
+    assert (spec.max_model_len, spec.origins["max_model_len"]) == (40, "tokenizer_config.json")
 
 
 def test_without_any_other_limit_the_positions_count(directory: Path) -> None:
@@ -45,29 +46,29 @@ def test_without_any_other_limit_the_positions_count(directory: Path) -> None:
     # transformers writes this number for a tokenizer without a limit.
     edit_json(directory / "tokenizer_config.json", lambda config: config.update(model_max_length=int(1e30)))
     spec = resolve_spec(directory)
-    assert (spec.max_model_len, spec.max_model_len_source) == (72, "config.json")
+    assert (spec.max_model_len, spec.origins["max_model_len"]) == (72, "config.json")
 
 
 def test_a_smaller_length_may_be_asked_for(directory: Path) -> None:
-    spec = resolve_spec(directory, max_model_len=10)
-    assert (spec.max_model_len, spec.max_model_len_source) == (10, "--max-model-len")
+    spec = resolve_spec(directory, ModelOptions(max_model_len=10))
+    assert (spec.max_model_len, spec.origins["max_model_len"]) == (10, "--max-model-len")
 
 
 @pytest.mark.parametrize("length", [0, -1, 65])
 def test_a_length_beyond_the_models_limit_is_refused(directory: Path, length: int) -> None:
     with pytest.raises(OptionError, match=r"from 1 to 64, the limit that sentence_bert_config\.json sets"):
-        resolve_spec(directory, max_model_len=length)
+        resolve_spec(directory, ModelOptions(max_model_len=length))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
 def test_a_type_not_supported_is_refused(directory: Path, dtype: str) -> None:
     with pytest.raises(OptionError, match=dtype):
-        resolve_spec(directory, dtype=dtype)
+        resolve_spec(directory, ModelOptions(dtype=dtype))
 
 
 def test_without_modules_the_pooling_is_left_to_the_model_class(directory: Path) -> None:
     (directory / "modules.json").unlink()
-    assert resolve_spec(directory).pooler == PoolerConfig(pooling_type=None, normalize=True)
+    assert resolve_spec(directory).pooler == PoolerConfig(pooling_type=PoolingType.MEAN, normalize=True)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +88,16 @@ def test_every_way_to_write_the_pooling_is_understood(
         value.update(config)
 
     edit_json(directory / "1_Pooling" / "config.json", replace)
-    assert resolve_spec(directory).pooler.pooling_type is expected
+    assert resolve_spec(directory).pooler.pooling_type == expected
 
 
 @pytest.mark.parametrize(
     ("file", "change", "named"),
     [
-        ("config.json", lambda c: c.update(architectures=["LlamaModel"]), "LlamaModel.*BertModel"),
+        ("config.json", lambda c: c.update(architectures=["T5Model"]), "T5Model.*families Bert,.*add-a-model-family"),
         ("config.json", lambda c: c.pop("architectures"), "no name"),
         ("config.json", lambda c: c.update(hidden_size="large"), "hidden_size = 'large'"),
-        ("config.json", lambda c: c.update(num_attention_heads=5), "no multiple of num_attention_heads 5"),
-        ("config.json", lambda c: c.update(layer_norm_eps=None), "layer_norm_eps"),
+        ("config.json", lambda c: c.update(vocab_size=None), "vocab_size = None"),
         ("config.json", lambda c: c.update(matryoshka_dimensions=[49]), r"\[49\]"),
         (
             "modules.json",

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pooling import engine as engine_module
-from pooling.config import PoolingType, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import InputError
+from pooling.pooler_config import PoolingType
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS, Expected, expected_of
 
 # The largest difference allowed in any number of a result, for a result of length 1.
@@ -26,7 +27,8 @@ def inputs_of(expected: list[Expected]) -> list[PoolingInput]:
     return [PoolingInput(np.array(row.ids, dtype=np.int32)) for row in expected]
 
 
-def assert_close(vector: np.ndarray, expected: np.ndarray) -> None:
+def assert_close(rows: np.ndarray, expected: np.ndarray) -> None:
+    vector, expected = np.squeeze(rows), np.squeeze(expected)
     np.testing.assert_allclose(vector, expected, rtol=0.0, atol=BOUND * max(1.0, float(np.linalg.norm(expected))))
 
 
@@ -97,7 +99,7 @@ def test_results_are_contiguous_little_endian_float32(tiny_engine: Engine) -> No
     vector = tiny_engine.forward([PoolingInput(np.array([2, 3], dtype=np.int32))])[0]
     assert vector.dtype.str == "<f4"
     assert vector.flags.c_contiguous
-    assert vector.shape == (48,)
+    assert vector.shape == (1, 48)
 
 
 def test_no_inputs_give_no_results(tiny_engine: Engine) -> None:
@@ -112,7 +114,7 @@ def test_each_sequence_may_ask_for_its_own_dimensions_and_length(tiny_cls_engine
         PoolingInput(ids, dimensions=24, normalize=True),
         PoolingInput(ids, normalize=True),
     ]
-    raw, cut, cut_to_one, to_one = tiny_cls_engine.forward(asked)
+    raw, cut, cut_to_one, to_one = (rows[0] for rows in tiny_cls_engine.forward(asked))
     np.testing.assert_array_equal(cut, raw[:12])
     np.testing.assert_allclose(cut_to_one, raw[:24] / np.linalg.norm(raw[:24]), atol=1e-6)
     np.testing.assert_allclose(to_one, raw / np.linalg.norm(raw), atol=1e-6)
@@ -142,12 +144,6 @@ def test_a_models_own_dimensions_may_be_asked_for(tiny_engine: Engine) -> None:
 def test_unsupported_dimensions_are_answered_with_those_that_are(tiny_cls_engine: Engine) -> None:
     with pytest.raises(InputError, match="supports 12, 24, 36"):
         tiny_cls_engine.forward([PoolingInput(np.array([2], dtype=np.int32), dimensions=13)])
-
-
-def test_the_model_class_decides_where_the_checkpoint_is_silent() -> None:
-    spec = resolve_spec(TINY_BERT)
-    engine = Engine.load(replace(spec, pooler=replace(spec.pooler, pooling_type=None)))
-    assert engine.spec.pooler.pooling_type is PoolingType.MEAN
 
 
 @pytest.mark.parametrize(("tokens", "sequences"), [(16384, 256), (8, 1), (1, 1)])

@@ -94,7 +94,7 @@ def test_half_precision_is_widened_without_loss(tmp_path: Path) -> None:
     as_bfloat16 = (np.array([1.5, -2.0, 0.15625, 3.0e38], dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
     path = tmp_path / "half.safetensors"
     write_safetensors(path, {"a": numbers, "b": as_bfloat16}, {"a": "F16", "b": "BF16"})
-    values = {name: tensor for name, _, tensor in stored_tensors(path)}
+    values = {tensor.name: tensor.values() for tensor in stored_tensors(path)}
     np.testing.assert_array_equal(values["a"], numbers)
     np.testing.assert_allclose(values["b"], [1.5, -2.0, 0.15625, 3.0e38], rtol=2**-8)
 
@@ -103,7 +103,9 @@ def test_half_precision_is_widened_without_loss(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"position_embedding_type": "relative_key"}, "relative_key"),
-        ({"is_decoder": True}, "is_decoder True"),
+        ({"num_attention_heads": 5}, "num_attention_heads = 5.*must divide hidden_size 48"),
+        ({"layer_norm_eps": "small"}, "layer_norm_eps = 'small'"),
+        ({"is_decoder": True}, "is_decoder = True"),
         ({"hidden_act": "swish"}, "swish"),
     ],
 )

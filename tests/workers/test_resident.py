@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
+from pooling.config import ModelOptions
 from pooling.engine import PoolingInput
 from scheduler import leases
 from scheduler.connection import connect, connect_async
@@ -68,7 +69,7 @@ class Direct:
 
 @contextmanager
 def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
-    settings = WorkerSettings("", "", Path(), "m", "cpu", "auto", None, 8, 100, "text")
+    settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, "text")
     with ThreadPoolExecutor(1) as engine_thread:
         resident = Resident(redis, engine, engine_thread, settings)  # type: ignore[arg-type]
         resident.start()

@@ -1,0 +1,187 @@
+"""What Sentence Transformers' files say of a checkpoint: modules, prompts, limits, a cross encoder's activation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from pooling.checkpoint import read_json, read_json_value
+from pooling.errors import CheckpointError
+from pooling.pooler_config import Activation, PoolingType
+from pooling.settings import Settings
+
+MODULES_FILE = "modules.json"
+SENTENCE_CONFIG_FILE = "sentence_bert_config.json"
+PROMPTS_FILE = "config_sentence_transformers.json"
+
+# The names of Sentence Transformers since 6.0 (`pooling_mode`), and the flags of its older configurations.
+_POOLING_MODES = MappingProxyType(
+    {
+        "cls": PoolingType.CLS,
+        "mean": PoolingType.MEAN,
+        "lasttoken": PoolingType.LAST,
+        "pooling_mode_cls_token": PoolingType.CLS,
+        "pooling_mode_mean_tokens": PoolingType.MEAN,
+        "pooling_mode_lasttoken": PoolingType.LAST,
+    }
+)
+
+_ACTIVATIONS = MappingProxyType(
+    {
+        "Identity": Activation.NONE,
+        "Sigmoid": Activation.SIGMOID,
+        "Tanh": Activation.TANH,
+        "Softmax": Activation.SOFTMAX,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A Dense module behind the pooler: a linear layer and an activation.
+
+    Attributes:
+        directory: where its config.json and its weights lie.
+        inputs, outputs: its widths.
+        bias: whether it has one.
+        activation: "Identity", "Tanh", ...: the last part of a torch class's name.
+    """
+
+    directory: Path
+    inputs: int
+    outputs: int
+    bias: bool
+    activation: str
+
+
+@dataclass(frozen=True)
+class Modules:
+    """modules.json, read. Whatever it does not mention is None or empty.
+
+    Attributes:
+        present: whether there is such a file.
+        pooling_type: of its Pooling module.
+        normalize: whether it has a Normalize module.
+        dense: its Dense modules, in order.
+        score_token_ids: the tokens of a LogitScore module, the one that means yes first.
+    """
+
+    present: bool = False
+    pooling_type: PoolingType | None = None
+    normalize: bool = False
+    dense: tuple[Dense, ...] = ()
+    score_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts put before an input, by name, and the one used when none is named."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    default: str | None = None
+
+
+def read_modules(directory: Path) -> Modules:
+    """What modules.json makes of the backbone.
+
+    Raises:
+        CheckpointError: a module that is not supported, by its name and place.
+    """
+    path = directory / MODULES_FILE
+    if not path.exists():
+        return Modules()
+    entries = read_json_value(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise CheckpointError(f"{path} is not a list of modules: download it again.")
+    pooling_type: PoolingType | None = None
+    dense: list[Dense] = []
+    score_token_ids: tuple[int, ...] = ()
+    normalize = False
+    for position, entry in enumerate(entries):
+        kind = str(entry.get("type", "")).rpartition(".")[2]
+        folder = directory / str(entry.get("path", ""))
+        if kind == "Transformer" and position == 0:
+            continue
+        if kind == "Pooling" and position == 1:
+            pooling_type = _pooling_type(folder / "config.json")
+        elif kind == "Dense" and position > 1 and not normalize:
+            dense.append(_dense(folder))
+        elif kind == "Normalize" and position > 1:
+            normalize = True
+        elif kind == "LogitScore" and position == 1:
+            score_token_ids = _score_token_ids(folder / "config.json")
+        else:
+            raise CheckpointError(
+                f"{path} has {entry.get('type')} in place {position}, which is not supported: use a model made of "
+                "Transformer, Pooling and, optionally, Dense and Normalize, or of Transformer and LogitScore."
+            )
+    return Modules(True, pooling_type, normalize, tuple(dense), score_token_ids)
+
+
+def read_prompts(directory: Path) -> Prompts:
+    """The prompts of config_sentence_transformers.json; raises CheckpointError where the default is none of them."""
+    path = directory / PROMPTS_FILE
+    if not path.exists():
+        return Prompts()
+    settings = Settings(read_json(path), path)
+    section = settings.section("prompts")
+    texts = {} if section is None else {name: section.text(name, default="") for name in section}
+    default = settings.get("default_prompt_name")
+    if default is not None and default not in texts:
+        raise CheckpointError(
+            f"{path} has default_prompt_name = {default!r}, which is none of its prompts: correct it."
+        )
+    return Prompts(MappingProxyType(texts), None if default is None else str(default))
+
+
+def cross_encoder_activation(config: Settings) -> Activation | None:
+    """The activation that a CrossEncoder's config.json states, or None where it states none.
+
+    Raises:
+        CheckpointError: it is not one that is supported.
+    """
+    section = config.section("sentence_transformers")
+    stated = (section.get("activation_fn") if section else None) or config.get("sbert_ce_default_activation_function")
+    if stated is None:
+        return None
+    name = str(stated).rpartition(".")[2]
+    if name not in _ACTIVATIONS:
+        raise config.refuse("activation_fn", stated, f"use a model with one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
+
+
+def _pooling_type(path: Path) -> PoolingType:
+    config = read_json(path)
+    mode = config.get("pooling_mode")
+    flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    modes = [mode] if isinstance(mode, str) else list(mode) if isinstance(mode, list) else flags or ["mean"]
+    if len(modes) != 1 or modes[0] not in _POOLING_MODES:
+        raise CheckpointError(
+            f"{path} asks for the pooling {' + '.join(map(str, modes))}, which is not supported: use a model that "
+            "pools by exactly one of mean, cls and lasttoken."
+        )
+    if config.get("include_prompt") is False:
+        raise CheckpointError(
+            f"{path} has include_prompt = false, which is not supported: use a model that pools over its prompt too."
+        )
+    return _POOLING_MODES[modes[0]]
+
+
+def _dense(directory: Path) -> Dense:
+    path = directory / "config.json"
+    config = Settings(read_json(path), path)
+    activation = config.text("activation_function", default="Tanh").rpartition(".")[2]
+    return Dense(
+        directory,
+        config.integer("in_features"),
+        config.integer("out_features"),
+        config.flag("bias", default=True),
+        activation,
+    )
+
+
+def _score_token_ids(path: Path) -> tuple[int, ...]:
+    config = Settings(read_json(path), path)
+    no = config.get("false_token_id")
+    yes = config.integer("true_token_id")
+    return (yes,) if no is None else (yes, config.integer("false_token_id"))
