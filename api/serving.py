@@ -90,6 +90,16 @@ class ServedModel:
                 code="model_not_found",
             )
 
+    def check_task(self, task: str) -> None:
+        """Raises a 400 that lists what the model is served for, when that is not among it."""
+        if task not in self.spec.tasks:
+            raise ApiError(
+                400,
+                f"{self.name} is served for {', '.join(self.spec.tasks)}, not for {task}: its head gives scores.",
+                param="model",
+                code="task_not_supported",
+            )
+
     async def tokenize(self, texts: Sequence[str], add_special_tokens: bool) -> list[TokenIds]:
         """The texts' token ids, int32 [n] each, without holding up the event loop."""
         if sum(map(len, texts)) <= INLINE_CHARACTERS:

@@ -34,6 +34,7 @@ async def create_embeddings(request: Request) -> Response:
     model, created = state.model, int(time.time())
     call = EmbeddingRequest.parse(await read_json(request, state.options.max_request_bytes))
     model.check_name(call.model)
+    model.check_task("embed")
     _check_dimensions(call.dimensions, model)
     with STAGE_SECONDS.labels(model.name, "tokenize").time():
         sequences, cut = await _sequences(call, model)
