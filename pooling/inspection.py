@@ -156,8 +156,8 @@ def _stored(spec: ModelSpec, weights: StoredWeights | None, options: ModelOption
         stated = spec.settings.get("dtype", "torch_dtype")
         return {
             "parameters": (None, missing),
-            "weights_bytes": (None, missing),
-            "stored_dtype": (stated, CONFIG_FILE if stated else missing),
+            "weights_bytes": (None, "as for parameters"),
+            "stored_dtype": (stated, CONFIG_FILE if stated else "as for parameters"),
             "dtype": (spec.dtype, asked),
             "fingerprint": (None, missing),
         }
