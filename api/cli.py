@@ -1,10 +1,10 @@
-"""The command line: `millpond serve`, and one command for each role."""
+"""The command line: `millpond serve`, one command for each role, and `millpond inspect`."""
 
 import sys
 from importlib.metadata import version
 
 from api.errors import LaunchError
-from api.options import COMMANDS, parse
+from api.options import COMMANDS, INSPECT, parse, parse_inspect
 
 
 def main() -> int:
@@ -20,6 +20,11 @@ def main() -> int:
         if arguments[0] not in dict(COMMANDS):
             names = ", ".join(name for name, _ in COMMANDS)
             raise LaunchError(f"millpond has no command {arguments[0]!r}: the commands are {names}.")
+        if arguments[0] == INSPECT:
+            shown, as_json = parse_inspect(arguments[1:])
+            from api.inspecting import inspect
+
+            return inspect(shown, as_json)
         options = parse(arguments[0], arguments[1:])
         # Imported only now: `--help` and a wrong flag are answered at once.
         from api.launcher import launch

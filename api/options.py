@@ -156,6 +156,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 class _OneSentenceParser(argparse.ArgumentParser):
     """An argument parser whose complaint is one sentence that says what to do."""
 
+    @property
+    def flags(self) -> list[str]:
+        """Every flag it knows, `--help` left out."""
+        return [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
+
     def error(self, message: str) -> NoReturn:
         raise LaunchError(f"{self.prog}: {message}. `{self.prog} --help` lists what there is.")
 
@@ -166,25 +171,51 @@ def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str]
     Raises:
         LaunchError: a flag or a value is wrong.
     """
+    return Options.checked({**_from_environment(environment), **_found(_parser(command), arguments)})
+
+
+def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Options, bool]:
+    """The options of `millpond inspect`, and whether it answers in JSON; raises as `parse` does.
+
+    The model stands alone, as it is the only thing to inspect, or behind --model as in the other commands.
+    """
+    parser = _parser(INSPECT)
+    parser.add_argument("checkpoint", nargs="?", metavar="MODEL", help="the same as --model MODEL")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+    found = _found(parser, arguments)
+    as_json, checkpoint = found.pop("json"), found.pop("checkpoint")
+    if checkpoint is not None:
+        if "model" in found:
+            raise LaunchError(
+                f"{parser.prog} inspects one model: give either {checkpoint} or --model {found['model']}."
+            )
+        found["model"] = checkpoint
+    return Options.checked({**_from_environment(environment), **found}), as_json
+
+
+def _parser(command: str) -> _OneSentenceParser:
     parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
     groups: dict[str, Any] = {}
-    known = []
     for name, field in Options.model_fields.items():
         shown = next(each for each in field.metadata if isinstance(each, Shown))
         if command not in shown.commands:
             continue
-        known.append(flag_of(name))
         if shown.group not in groups:
             groups[shown.group] = parser.add_argument_group(shown.group)
         groups[shown.group].add_argument(
             flag_of(name), dest=name, metavar=shown.value, default=argparse.SUPPRESS, help=_help(name, field)
         )
+    return parser
+
+
+def _found(parser: _OneSentenceParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """What the arguments say; raises LaunchError with the closest flag where one is not known."""
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
-        close = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"`millpond {command} --help` lists what there is."
-        raise LaunchError(f"millpond {command} knows no {unknown[0]}: {hint}")
-    return Options.checked({**_from_environment(environment), **vars(found)})
+        close = difflib.get_close_matches(unknown[0].split("=")[0], parser.flags, 1)
+        hint = f"did you mean {close[0]}?" if close else f"`{parser.prog} --help` lists what there is."
+        raise LaunchError(f"{parser.prog} knows no {unknown[0]}: {hint}")
+    return vars(found)
 
 
 def _help(name: str, field: FieldInfo) -> str:
@@ -199,6 +230,7 @@ _DESCRIPTIONS = {
     API: "Runs the HTTP api alone, against a Redis shared with schedulers and workers.",
     SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
     WORKER: "Runs workers alone, each with an engine of its own.",
+    INSPECT: "Shows how a model would be served, and what decided it: reads its small files only, and starts nothing.",
 }
 
 COMMANDS = tuple(_DESCRIPTIONS.items())

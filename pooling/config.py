@@ -304,6 +304,6 @@ def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]
         if path.exists():
             content = path.read_bytes()
             digest.update(f"{path.relative_to(directory)} {len(content)}\n".encode() + content)
-    for path in weights:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    for path in (*weights, *sorted(directory.glob("[0-9]_*/*.safetensors"))):
+        digest.update(f"{path.relative_to(directory)} {path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]

