@@ -61,6 +61,10 @@ FAMILIES: Mapping[str, Family] = {
     "Mistral": Family("mistral", "MistralForPooling"),
     "Qwen2": Family("qwen2", "Qwen2ForPooling"),
     "Qwen3": Family("qwen3", "Qwen3ForPooling"),
+    "Gemma3Text": Family("gemma3", "Gemma3ForPooling"),
+    "Gemma3": Family("gemma3", "Gemma3ForPooling"),
+    "Ernie4_5": Family("ernie", "ErnieForPooling"),
+    "Ernie4_5_": Family("ernie", "ErnieForPooling"),  # as Baidu's own configurations spell it
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.

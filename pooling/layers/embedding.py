@@ -11,6 +11,7 @@ class Embedding(WeightedLayer):
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
+        self.width = width
         self.weight = self.new_parameter(rows, width)
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:

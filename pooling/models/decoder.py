@@ -35,6 +35,8 @@ class DecoderShape:
         qkv_bias, output_bias, feed_forward_bias: which linear layers have one.
         head_norm: whether every query and key head is normalised (Qwen3).
         interleaved: whether the rotary embedding turns neighbouring dimensions together (ERNIE).
+        norm_offset: added to the stored weights of all norms (Gemma).
+        scale: of attention; None means 1/sqrt(head_dim).
     """
 
     hidden: int
@@ -49,6 +51,8 @@ class DecoderShape:
     feed_forward_bias: bool = False
     head_norm: bool = False
     interleaved: bool = False
+    norm_offset: float = 0.0
+    scale: float | None = None
 
     @classmethod
     def of(
@@ -60,8 +64,14 @@ class DecoderShape:
         feed_forward_bias: bool = False,
         head_norm: bool = False,
         interleaved: bool = False,
+        norm_offset: float = 0.0,
+        scale: float | None = None,
+        epsilon: float = 1e-6,
+        act: str = "silu",
     ) -> "DecoderShape":
         """The shape under the names that config.json has in all these families.
+
+        `epsilon` and `act` are those of the family where the configuration is silent.
 
         Raises:
             CheckpointError: a number is missing, or the query heads are no multiple of the key heads.
@@ -76,13 +86,15 @@ class DecoderShape:
             heads,
             kv_heads,
             config.integer("head_dim", default=max(1, hidden // heads)),
-            config.number("rms_norm_eps", default=1e-6),
-            config.text("hidden_act", default="silu"),
+            config.number("rms_norm_eps", default=epsilon),
+            config.text("hidden_act", "hidden_activation", default=act),
             qkv_bias,
             output_bias,
             feed_forward_bias,
             head_norm,
             interleaved,
+            norm_offset,
+            scale,
         )
 
 
@@ -97,10 +109,19 @@ class DecoderAttention(Layer):
             shape.head_dim,
             kv_heads=shape.kv_heads,
             bias=shape.qkv_bias,
-            scale=1.0 if shape.head_norm else None,
+            scale=1.0 if shape.head_norm else shape.scale,
             interleaved=shape.interleaved,
         )
-        norm = HeadNorm(shape.heads, shape.kv_heads, shape.head_dim, shape.epsilon) if shape.head_norm else None
+        norm = None
+        if shape.head_norm:
+            norm = HeadNorm(
+                shape.heads,
+                shape.kv_heads,
+                shape.head_dim,
+                shape.epsilon,
+                scale=shape.scale,
+                offset=shape.norm_offset,
+            )
         self.attention = Attention(plan, kind, shape.head_dim, norm)
         self.output = Linear(shape.heads * shape.head_dim, shape.hidden, bias=shape.output_bias)
 
@@ -155,7 +176,7 @@ class DecoderForPooling(PoolingModel):
         self.plan = AttentionPlan(shape.heads, shape.kv_heads, self.kinds(config, shape, kinds), rotated=True)
         self.embedding = Embedding(config.integer("vocab_size"), shape.hidden)
         self.layers = nn.LayerList([self.layer(config, shape, number, kind) for number, kind in enumerate(kinds)])
-        self.norm = RMSNorm(shape.hidden, shape.epsilon)
+        self.norm = RMSNorm(shape.hidden, shape.epsilon, offset=shape.norm_offset)
 
     def forward(
         self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
@@ -179,6 +200,8 @@ class DecoderForPooling(PoolingModel):
     @classmethod
     def kinds(cls, config: Settings, shape: DecoderShape, used: Sequence[str]) -> Mapping[str, AttentionKind]:
         """The kinds of attention that the layers use: causal, and sliding ones see `sliding_window` tokens."""
+        if not config.flag("is_causal", default=True):
+            raise config.refuse("is_causal", False, "use a model whose tokens see those before them only")
         rotary = rotary_of(config, shape.head_dim)
         kinds = {"full": AttentionKind(causal=True, rotary=rotary)}
         if "sliding" in used:

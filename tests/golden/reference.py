@@ -135,23 +135,23 @@ def save(
     return directory
 
 
-def save_tokenizer(directory: Path, tokenizer: tokenizers.Tokenizer) -> None:
-    """Write tokenizer.json, and tokenizer_config.json with the longest sequence."""
+def save_tokenizer(directory: Path, tokenizer: tokenizers.Tokenizer, **special: str) -> None:
+    """Write tokenizer.json, and tokenizer_config.json with the longest sequence and special tokens by their roles."""
     tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
     write_json(
         directory / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LONGEST},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LONGEST, **special},
     )
 
 
-def write_modules(directory: Path, modules: Mapping[str, Mapping[str, object] | None]) -> None:
+def write_modules(directory: Path, modules: Sequence[tuple[str, Mapping[str, object] | None]]) -> None:
     """Write modules.json in Sentence Transformers' old form, and the config.json of each module that has one.
 
     Args:
         modules: kinds in order ("Transformer", "Pooling", ...), and their configurations.
     """
     entries = []
-    for number, (kind, config) in enumerate(modules.items()):
+    for number, (kind, config) in enumerate(modules):
         path = "" if kind == "Transformer" else f"{number}_{kind}"
         entries.append(
             {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
