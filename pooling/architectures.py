@@ -65,6 +65,7 @@ FAMILIES: Mapping[str, Family] = {
     "Gemma3": Family("gemma3", "Gemma3ForPooling"),
     "Ernie4_5": Family("ernie", "ErnieForPooling"),
     "Ernie4_5_": Family("ernie", "ErnieForPooling"),  # as Baidu's own configurations spell it
+    "Ernie4_5_Moe": Family("ernie_moe", "ErnieMoeForPooling"),
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.

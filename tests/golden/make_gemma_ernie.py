@@ -95,7 +95,30 @@ def make_ernie() -> None:
     expect("ernie", texts_for(tokenizer), last_normalized(model.model))
 
 
+def make_ernie_moe() -> None:
+    """Five experts of which two count, a shared one, and a first layer without; the bias changes the choice only."""
+    tokenizer = sentencepiece(SPECIAL, None)
+    config = transformers.Ernie4_5_MoeConfig(
+        **SIZES,
+        vocab_size=tokenizer.get_vocab_size(),
+        moe_intermediate_size=28,
+        moe_k=2,
+        moe_num_experts=5,
+        moe_num_shared_experts=1,
+        tie_word_embeddings=False,
+    )
+    model = transformers.Ernie4_5_MoeForCausalLM(config).eval()
+    spread_weights(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("e_score_correction_bias"):
+                parameter.copy_(torch.tensor([[0.3, -0.2, 0.1, 0.0, -0.1]]))
+    save("ernie-moe", model, tokenizer)
+    expect("ernie-moe", texts_for(tokenizer), last_normalized(model.model))
+
+
 if __name__ == "__main__":
     make_gemma()
     make_embedding_gemma()
     make_ernie()
+    make_ernie_moe()
