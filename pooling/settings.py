@@ -68,6 +68,19 @@ class Settings:
             raise self._wrong(names[0], value, "a list of strings")
         return value
 
+    def layer_types(self, layers: int) -> Sequence[str] | None:
+        """`layer_types` without the ending `_attention`, or None where it is missing.
+
+        Raises:
+            CheckpointError: it does not name each of the model's layers.
+        """
+        types = self.texts("layer_types")
+        if types is None:
+            return None
+        if len(types) != layers:
+            raise self.refuse("layer_types", types, f"it must name each of the model's {layers} layers")
+        return [name.removesuffix("_attention") for name in types]
+
     def section(self, name: str) -> "Settings | None":
         """An object within this one, or None where it is missing; raises CheckpointError for anything else."""
         value = self.get(name)

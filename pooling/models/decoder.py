@@ -194,8 +194,7 @@ class DecoderForPooling(PoolingModel):
     @classmethod
     def layer_kinds(cls, config: Settings, layers: int) -> Sequence[str]:
         """For each layer "full" or "sliding"; where the configuration lists `layer_types`, they count."""
-        types = config.texts("layer_types")
-        return ["full"] * layers if types is None else [name.removesuffix("_attention") for name in types]
+        return config.layer_types(layers) or ["full"] * layers
 
     @classmethod
     def kinds(cls, config: Settings, shape: DecoderShape, used: Sequence[str]) -> Mapping[str, AttentionKind]:

@@ -72,9 +72,9 @@ class Gemma3ForPooling(DecoderForPooling):
 
     @classmethod
     def layer_kinds(cls, config: Settings, layers: int) -> Sequence[str]:
-        types = config.texts("layer_types")
+        types = config.layer_types(layers)
         if types is not None:
-            return [name.removesuffix("_attention") for name in types]
+            return types
         pattern = config.integer("sliding_window_pattern", default=6)
         return ["sliding" if (number + 1) % pattern else "full" for number in range(layers)]
 

@@ -21,11 +21,12 @@ from pooling.settings import Settings
 
 def layer_kinds(config: Settings) -> Sequence[str]:
     """Every third layer sees the whole sequence, the others a window, unless `layer_types` lists others."""
-    types = config.texts("layer_types")
+    layers = config.integer("num_hidden_layers")
+    types = config.layer_types(layers)
     if types is not None:
-        return [name.removesuffix("_attention") for name in types]
+        return types
     every = config.integer("global_attn_every_n_layers", default=3)
-    return ["sliding" if number % every else "full" for number in range(config.integer("num_hidden_layers"))]
+    return ["sliding" if number % every else "full" for number in range(layers)]
 
 
 def _norm(config: Settings, hidden: int) -> LayerNorm:

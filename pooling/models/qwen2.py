@@ -9,9 +9,9 @@ from pooling.settings import Settings
 
 def qwen_layer_kinds(config: Settings, layers: int) -> Sequence[str]:
     """With `use_sliding_window`, the layers from `max_window_layers` on slide, unless `layer_types` lists others."""
-    types = config.texts("layer_types")
+    types = config.layer_types(layers)
     if types is not None:
-        return [name.removesuffix("_attention") for name in types]
+        return types
     first = config.integer("max_window_layers", default=28) if config.flag("use_sliding_window") else layers
     return ["sliding" if number >= first else "full" for number in range(layers)]
 
