@@ -29,6 +29,8 @@ CONFIG_FILE = "config.json"
 # Where a multimodal configuration keeps what describes its language model.
 TEXT_SECTIONS = ("text_config",)
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 # `<extra_0>`, which ends a step for Qwen2.5-Math-PRM; vLLM assumes it too where nothing else is said.
 QWEN_STEP_TAG = 151651
 
@@ -43,6 +45,7 @@ class ModelOptions:
         pooler_config: JSON, or the path of a file with it.
         max_model_len: the longest sequence wanted, in tokens.
         dtype: "auto", "float32", "bfloat16" or "float16".
+        device: "cpu", "gpu" or "gpu:N"; "auto" means another type on each.
     """
 
     runner: str = "auto"
@@ -50,6 +53,7 @@ class ModelOptions:
     pooler_config: str | None = None
     max_model_len: int | None = None
     dtype: str = "auto"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def resolve_spec(
         dense=modules.dense,
         prompts=read_prompts(directory),
         tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
-        dtype=_dtype(options.dtype),
+        dtype=_dtype(options, settings, whole),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
     )
@@ -290,14 +294,20 @@ def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
     )
 
 
-def _dtype(wanted: str) -> str:
-    if wanted not in ("auto", "float32"):
-        raise OptionError(f"--dtype {wanted} is not supported yet: use auto or float32.")
-    return "float32"
+def _dtype(options: ModelOptions, *configs: Settings) -> str:
+    """On a CPU "auto" is float32, whatever is stored: there 16 bits save memory, and are exact to 3 digits only."""
+    if options.dtype in DTYPES:
+        return options.dtype
+    if options.dtype != "auto":
+        raise OptionError(f"--dtype {options.dtype} is not supported: use auto, {', '.join(DTYPES)}.")
+    stored = next((stated for config in configs if (stated := config.get("dtype", "torch_dtype"))), "float32")
+    return str(stored) if options.device != "cpu" and stored in DTYPES else "float32"
 
 
 def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:
-    digest = hashlib.sha256(f"{options.convert} {sorted(read_option(options.pooler_config).items())}\n".encode())
+    digest = hashlib.sha256(
+        f"{options.convert} {options.dtype} {sorted(read_option(options.pooler_config).items())}\n".encode()
+    )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
     names = (CONFIG_FILE, "tokenizer.json", MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE)
     for path in [*(directory / name for name in names), *module_configs]:

@@ -11,7 +11,8 @@ from pooling.errors import CheckpointError
 from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
 from pooling.sentence_transformers import Dense
-from pooling.weights import stored_tensors
+from pooling.stored import WeightFile
+from pooling.weights import check_shape
 
 ACTIVATIONS: Mapping[str, Callable[[paddle.Tensor], paddle.Tensor]] = {
     "Identity": lambda x: x,
@@ -51,14 +52,16 @@ class DenseModule(Layer):
         path = dense.directory / SINGLE_WEIGHTS
         verify_safetensors(path)
         wanted = {"linear.weight"} | ({"linear.bias"} if dense.bias else set())
-        for tensor in stored_tensors(path):
-            if tensor.name not in wanted:
-                raise CheckpointError(f"{path} holds {tensor.name}, which is no part of a Dense module: replace it.")
-            try:
-                module.linear.load(tensor.name.rpartition(".")[2], tensor.values())
-            except ValueError as error:
-                raise CheckpointError(f"{tensor.name} in {path} {error}: download it again.") from error
-            wanted.remove(tensor.name)
+        with WeightFile(path) as file:
+            for tensor in file.tensors:
+                if tensor.name not in wanted:
+                    raise CheckpointError(
+                        f"{path} holds {tensor.name}, which is no part of a Dense module: replace it."
+                    )
+                parameter = tensor.name.rpartition(".")[2]
+                check_shape(tensor, module.linear.stored_shape(parameter))
+                module.linear.load(parameter, tensor)
+                wanted.remove(tensor.name)
         if wanted:
             raise CheckpointError(f"{path} lacks {min(wanted)}: download it again.")
         return module

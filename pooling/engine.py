@@ -1,6 +1,9 @@
 """The engine: a checkpoint in memory, and token ids in, vectors out."""
 
+import logging
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -23,12 +26,19 @@ from pooling.layers.attention import (
 from pooling.models import model_class
 from pooling.models.interface import PoolingModel
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
+from pooling.parallel import group
 from pooling.pooler import Pooler, Rows, finished_embedding, finished_scores
+from pooling.precision import Precision, as_type, building, precision_on
 from pooling.weights import load_weights
+
+log = logging.getLogger(__name__)
 
 # Tokens computed at once. Above, intermediate results fall out of the caches; below, a fixed cost of some 8 ms a chunk
 # weighs more. docs/decisions/0002-the-form-of-the-engine.md has the figures.
 CHUNK_TOKENS = 1024
+
+# Tokens computed at once on a GPU, which has no such caches.
+GPU_CHUNK_TOKENS = 16_384
 
 # Up to this many tokens the model runs eagerly, above as a compiled program: starting a program costs more than a short
 # forward saves, and each new shape costs it some milliseconds once.
@@ -39,6 +49,9 @@ WARM_UP_LENGTHS = (12, 48, 128, 256)
 # Batches of mixed lengths computed after that: oneDNN keeps the last shapes it compiled, and a worker whose store of
 # them is full when it reports ready holds no more memory an hour later.
 WARM_UP_MIXED_BATCHES = 40
+
+# A large model on a CPU would be at it for minutes: it starts sooner, and grows a little while it serves.
+WARM_UP_SECONDS = 15.0
 
 Forward = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
 
@@ -74,29 +87,61 @@ class PoolingEngine(Protocol):
         """The rows of each input's result, float32 [rows, numbers], in the order of the inputs."""
 
 
+class Followers(Protocol):
+    """The other ranks of a group, which compute whatever the first does."""
+
+    def following(self, inputs: Sequence[PoolingInput]) -> AbstractContextManager[None]:
+        """While it lasts the others compute these inputs too; if it ends by an exception, so does the whole group."""
+
+
 class Engine:
     """A model on one device, in this process. Use it from one thread at a time."""
 
-    def __init__(self, spec: ModelSpec, model: PoolingModel, dense: Sequence[DenseModule] = ()) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        model: PoolingModel,
+        dense: Sequence[DenseModule] = (),
+        precision: Precision | None = None,
+        followers: Followers | None = None,
+    ) -> None:
         self.spec = spec
         self._pooler = Pooler(spec.pooler)
         self._model = model
         self._dense = dense
-        self._compiled = _compiled(model) if model.compiled else None
+        self._followers = followers
+        precision = precision or Precision()
+        on_cpu = precision.activations == "float32"
+        self._chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
+        # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
+        compiles = model.compiled and on_cpu and group().size == 1
+        self._compiled = _compiled(model) if compiles else None
+        # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward.
+        self._eager_tokens = 0 if precision.multiplies else EAGER_TOKENS
 
     @classmethod
-    def load(cls, spec: ModelSpec, device: str = "cpu") -> Self:
+    def load(cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None) -> Self:
         """Build the model and read its weights; call `device.prepare_process` first, or it will be slow.
+
+        Args:
+            spec: the model.
+            device: "cpu", "gpu" or "gpu:N".
+            followers: the other ranks, if this process is the first of a group (`parallel.join`).
 
         Raises:
             CheckpointError: the weights do not fit the configuration, or the model is of a kind not supported.
             DeviceError: there is no such device.
+            OptionError: the model cannot be divided among the group's ranks.
         """
         select_device(device)
-        model = model_class(spec.architecture.family)(spec)
-        model.eval()
-        load_weights(model, spec.directory)
-        return cls(spec, model, [DenseModule.load(dense) for dense in spec.dense])
+        precision = precision_on(device, spec.dtype)
+        with building(precision):
+            model = model_class(spec.architecture.family)(spec)
+            model.eval()
+            loaded = load_weights(model, spec.directory)
+            dense = [DenseModule.load(dense) for dense in spec.dense]
+        log.info("read %.1f MB of weights in %.1f s", loaded.bytes_read / 1e6, loaded.seconds)
+        return cls(spec, model, dense, precision, followers)
 
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Compute something of every size, so that the first requests are as quick as the later ones."""
@@ -112,7 +157,10 @@ class Engine:
         """Compute batches of sequences of every length together, from a single one's tokens to a whole chunk's."""
         generator = np.random.default_rng(0)
         longest = min(WARM_UP_LENGTHS[-1], self.spec.max_model_len, max_tokens)
+        until = time.monotonic() + WARM_UP_SECONDS
         for wanted in np.linspace(longest, max_tokens, WARM_UP_MIXED_BATCHES):
+            if time.monotonic() > until:
+                break
             lengths = generator.integers(1, longest + 1, size=max_num_seqs)
             fitting = max(1, int(np.searchsorted(lengths.cumsum(), wanted, side="right")))
             self.forward([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths[:fitting]])
@@ -128,8 +176,15 @@ class Engine:
         """
         for position, given in enumerate(inputs):
             self._check(position, given)
+        if self._followers is None:
+            return self._computed(inputs)
+        # What is wrong with an input was said above, before another rank began to compute.
+        with self._followers.following(inputs):
+            return self._computed(inputs)
+
+    def _computed(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
         results: dict[int, Rows] = {}
-        for chunk in chunks_by_length([len(given.ids) for given in inputs], CHUNK_TOKENS):
+        for chunk in chunks_by_length([len(given.ids) for given in inputs], self._chunk_tokens):
             taken = [inputs[position] for position in chunk]
             batch = PackedBatch.of([each.ids for each in taken], [each.second_from for each in taken])
             ends = np.cumsum(self._pooler.counts(batch))
@@ -139,7 +194,7 @@ class Engine:
 
     def _rows(self, batch: PackedBatch) -> Rows:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
-        short = batch.token_ids.size <= EAGER_TOKENS
+        short = batch.token_ids.size <= self._eager_tokens
         long = batch.grid.shape[1] > LONGEST_AT_ONCE
         compiled = None if short or long else self._compiled
         forward: Forward = compiled or self._model
@@ -151,7 +206,7 @@ class Engine:
             for layer in (self._model.head, *self._dense):
                 # A batch without a single step has no rows.
                 rows = layer(rows) if layer is not None and rows.shape[0] else rows
-            found: Rows = rows.numpy()
+            found: Rows = as_type(rows, paddle.float32).numpy()
         return found
 
     def _finished(self, rows: Rows, given: PoolingInput) -> Rows:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pooling.packed import PackedBatch
 from pooling.pooler_config import Activation, PoolerConfig, PoolingType
+from pooling.precision import as_type
 
 # As torch.nn.functional.normalize, which Sentence Transformers uses: a vector of zeros stays one.
 SMALLEST_NORM = np.float32(1e-12)
@@ -41,7 +42,8 @@ class Pooler:
         if kind is PoolingType.STEP:
             return paddle.gather(hidden, paddle.to_tensor(np.flatnonzero(self._steps(batch))))
         owner = np.repeat(np.arange(len(batch.lengths)), batch.lengths)
-        return paddle.geometric.segment_mean(hidden, paddle.to_tensor(owner))
+        mean = paddle.geometric.segment_mean(as_type(hidden, paddle.float32), paddle.to_tensor(owner))
+        return as_type(mean, hidden.dtype)
 
     def _steps(self, batch: PackedBatch) -> NDArray[np.bool_]:
         return np.asarray(batch.token_ids == self.config.step_tag_id)

@@ -1,23 +1,23 @@
-"""From safetensors files into the live parameters of a model, one tensor at a time and without torch."""
+"""From safetensors files into the live parameters of a model, a slab at a time and without torch."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pooling.checkpoint import read_safetensors_header, weight_files
+from pooling.checkpoint import weight_files
 from pooling.errors import CheckpointError
 from pooling.layers.layer import WeightedLayer
 from pooling.models.interface import PoolingModel
-
-# The types of safetensors that hold weights; bfloat16 has no numpy type and is read as the upper half of a float32.
-STORED_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+from pooling.stored import StoredTensor, WeightFile
 
 # How checkpoints converted from TensorFlow call the parameters of a layer norm.
 LEGACY_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
+
+# Of the tensors that do not fit, so many are named.
+NAMED = 5
 
 
 class Target(NamedTuple):
@@ -28,25 +28,32 @@ class Target(NamedTuple):
     shard: str | None
 
 
-def load_weights(model: PoolingModel, directory: Path) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """What loading took: bytes read from the weight files by this process, and seconds."""
+
+    bytes_read: int
+    seconds: float
+
+
+def load_weights(model: PoolingModel, directory: Path) -> Loaded:
     """Fill every parameter of a model from the safetensors files of a checkpoint.
 
-    The files are mapped, and one tensor is converted at a time: memory holds the model once.
+    All names and shapes are compared before anything is read. Then each tensor is read in slabs, and of those only what
+    this rank holds: memory holds the model once, and one slab.
 
     Raises:
-        CheckpointError: a tensor is missing, of the wrong shape, or not part of this model.
+        CheckpointError: a tensor is missing, of the wrong shape, or not part of this model; they are named with shapes.
     """
+    began = time.monotonic()
     targets = checkpoint_targets(model)
-    surplus: list[str] = []
-    for path in weight_files(directory):
-        for tensor in stored_tensors(path):
-            name = _plain_name(tensor.name, model.checkpoint_prefixes)
-            found = targets.pop(name, [])
-            if not found and not name.startswith(model.checkpoint_ignored):
-                surplus.append(f"{tensor.name} {list(tensor.shape)}")
-            for target in found:
-                _fill(target, tensor)
-    _refuse_difference(directory, sorted(targets), surplus)
+    with ExitStack() as open_files:
+        files = [open_files.enter_context(WeightFile(path)) for path in weight_files(directory)]
+        found = _found(files, targets, model, directory)
+        for name, tensor in found.items():
+            for target in targets[name]:
+                target.layer.load(target.parameter, tensor, target.shard)
+        return Loaded(sum(file.bytes_read for file in files), time.monotonic() - began)
 
 
 def checkpoint_targets(model: PoolingModel) -> dict[str, list[Target]]:
@@ -66,6 +73,56 @@ def checkpoint_targets(model: PoolingModel) -> dict[str, list[Target]]:
     return targets
 
 
+def check_shape(tensor: StoredTensor, wanted: Sequence[int]) -> None:
+    """Raise CheckpointError, with both shapes, for a tensor that is not of the shape a layer needs."""
+    if tuple(tensor.shape) != tuple(wanted):
+        raise CheckpointError(
+            f"{tensor.name} in {tensor.path} has the shape {list(tensor.shape)} where the model needs {list(wanted)}: "
+            "use weights that fit config.json."
+        )
+
+
+def _found(
+    files: Sequence[WeightFile], targets: Mapping[str, Sequence[Target]], model: PoolingModel, directory: Path
+) -> dict[str, StoredTensor]:
+    """The tensors that fill the targets, by name without a prefix: exactly these, each of the right shape."""
+    found: dict[str, StoredTensor] = {}
+    surplus: list[str] = []
+    for file in files:
+        for tensor in file.tensors:
+            name = _plain_name(tensor.name, model.checkpoint_prefixes)
+            if name in targets:
+                found[name] = tensor
+            elif not name.startswith(model.checkpoint_ignored):
+                surplus.append(f"{tensor.name} {list(tensor.shape)}")
+    missing = [
+        f"{name} {list(_wanted_shape(places[0]))}" for name, places in sorted(targets.items()) if name not in found
+    ]
+    if missing:
+        raise CheckpointError(
+            f"{directory} lacks {len(missing)} of the tensors that its config.json calls for: {_named(missing)}; use "
+            "weights that fit config.json."
+        )
+    if surplus:
+        raise CheckpointError(
+            f"{directory} holds {len(surplus)} tensors that are no part of this model: {_named(surplus)}; use weights "
+            "that fit config.json."
+        )
+    for name, tensor in found.items():
+        for place in targets[name]:
+            check_shape(tensor, _wanted_shape(place))
+    return found
+
+
+def _wanted_shape(target: Target) -> Sequence[int]:
+    return target.layer.stored_shape(target.parameter, target.shard)
+
+
+def _named(tensors: Sequence[str]) -> str:
+    more = f" and {len(tensors) - NAMED} more" if len(tensors) > NAMED else ""
+    return ", ".join(tensors[:NAMED]) + more
+
+
 def _checkpoint_name(model: PoolingModel, name: str) -> str:
     """What checkpoints call a parameter; a head knows the names of its own."""
     names = model.checkpoint_names
@@ -83,65 +140,3 @@ def _plain_name(stored: str, prefixes: tuple[str, ...]) -> str:
         if name.endswith(legacy):
             name = name.removesuffix(legacy) + current
     return name
-
-
-def _fill(target: Target, tensor: "MappedTensor") -> None:
-    try:
-        target.layer.load(target.parameter, tensor.values(), target.shard)
-    except ValueError as error:
-        raise CheckpointError(f"{tensor.name} in {tensor.path} {error}: use weights that fit config.json.") from error
-
-
-@dataclass(frozen=True)
-class MappedTensor:
-    """A tensor of a safetensors file, on the disk until its values are asked for."""
-
-    path: Path
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    raw: NDArray[np.uint8]
-
-    def values(self) -> NDArray[np.float32]:
-        """The values as float32, in the tensor's shape.
-
-        Raises:
-            CheckpointError: the tensor is of a type that holds no floating-point numbers, other than ids.
-        """
-        return _as_float32(self.path, self.name, self.dtype, self.raw).reshape(self.shape)
-
-
-def stored_tensors(path: Path) -> Iterator[MappedTensor]:
-    """Every tensor in a safetensors file, in the order of the file."""
-    header, data_start = read_safetensors_header(path)
-    mapped = np.memmap(path, dtype=np.uint8, mode="r")
-    for name, entry in sorted(header.items(), key=lambda item: item[1].begin):
-        raw = mapped[data_start + entry.begin : data_start + entry.end]
-        yield MappedTensor(path, name, entry.dtype, entry.shape, raw)
-
-
-def _as_float32(path: Path, name: str, dtype: str, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if dtype == "I64":  # position ids, which old exports store among the weights
-        return raw.view("<i8").astype(np.float32)
-    if dtype not in STORED_TYPES:
-        raise CheckpointError(
-            f"{name} in {path} is stored as {dtype}, which is not supported: use weights in one of "
-            f"{', '.join(STORED_TYPES)}."
-        )
-    values = raw.view(STORED_TYPES[dtype])
-    if dtype == "BF16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)  # a copy even of float32: a layer may change what it is given
-
-
-def _refuse_difference(directory: Path, missing: list[str], surplus: list[str]) -> None:
-    if missing:
-        raise CheckpointError(
-            f"{directory} lacks {len(missing)} of the tensors that its config.json calls for, the first being "
-            f"{missing[0]}: use weights that fit config.json."
-        )
-    if surplus:
-        raise CheckpointError(
-            f"{directory} holds {len(surplus)} tensors that are no part of this model, the first being {surplus[0]}: "
-            "use weights that fit config.json."
-        )

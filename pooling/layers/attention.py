@@ -16,8 +16,11 @@ import paddle
 from numpy.typing import NDArray
 from paddle.nn import functional
 
+from pooling.layers import flash
 from pooling.layers.layer import Layer
 from pooling.packed import PackedBatch
+from pooling.parallel import group
+from pooling.precision import as_type, current_precision
 from pooling.rotary import Rotary
 
 # Large enough that the softmax of a masked place is exactly 0, small enough that two of them stay finite in float32.
@@ -78,18 +81,29 @@ class AttentionKind:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """The heads of a model and the kinds of its layers, by name; every layer has the same heads.
+    """The heads of a model on this rank and the kinds of its layers, by name; every layer has the same heads.
 
     Attributes:
         heads: query heads.
         kv_heads: key and value heads, of which heads is a multiple.
         rotated: whether queries and keys leave the merged tensor before they are laid out (`rotate`).
+        flash: whether the device has `layers.flash` for the type of activations.
     """
 
     heads: int
     kv_heads: int
     kinds: Mapping[str, AttentionKind] = field(default_factory=lambda: {"full": AttentionKind()})
     rotated: bool = False
+    flash: bool = False
+
+    @classmethod
+    def of_rank(
+        cls, heads: int, kv_heads: int, kinds: Mapping[str, AttentionKind], *, rotated: bool = False
+    ) -> "AttentionPlan":
+        """The plan of this rank, for a model with so many heads on all ranks together."""
+        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        heads, kv_heads = queries.stop - queries.start, keys.stop - keys.start
+        return cls(heads, kv_heads, kinds, rotated, flash=current_precision().activations != "float32")
 
     @property
     def padding_masked(self) -> bool:
@@ -122,15 +136,17 @@ class AttentionIndex(NamedTuple):
         token: rows of the attended tensor, int64 [T, heads, 1].
         padding: added to the scores, 0 or MASKED, float32 [S x heads, 1, L]; None where no place is padded.
         kinds: what each kind of layer needs beside, in the order of the plan.
+        packing: where the sequences lie, if attention takes them packed; the tensors above are then None.
         bias: added to the scores of each head, float32 [heads, L, L]; a model that has one puts it here.
     """
 
-    query: paddle.Tensor
-    key: paddle.Tensor
-    value: paddle.Tensor
-    token: paddle.Tensor
+    query: paddle.Tensor | None
+    key: paddle.Tensor | None
+    value: paddle.Tensor | None
+    token: paddle.Tensor | None
     padding: paddle.Tensor | None
     kinds: Mapping[str, KindIndex]
+    packing: flash.Packing | None = None
     bias: paddle.Tensor | None = None
 
 
@@ -141,6 +157,9 @@ def attention_index(batch: PackedBatch, plan: AttentionPlan, always_masked: bool
         always_masked: make the padding mask also where nothing is padded, for a program that always adds it.
     """
     count, length = batch.grid.shape
+    if plan.flash and flash.fits(plan.kinds.values(), length):
+        kinds = {name: _kind_index(batch, kind, length, masked=False) for name, kind in plan.kinds.items()}
+        return AttentionIndex(None, None, None, None, None, kinds, flash.packing(batch))
     heads, kv_heads = plan.heads, plan.kv_heads
     head = np.arange(heads, dtype=np.int64)
     kv_head = head // (heads // kv_heads)
@@ -169,12 +188,12 @@ def _padding_mask(batch: PackedBatch, heads: int) -> NDArray[np.float32]:
     return np.repeat(np.where(outside, MASKED, np.float32(0.0)), heads, axis=0)[:, None, :]
 
 
-def _kind_index(batch: PackedBatch, kind: AttentionKind, length: int) -> KindIndex:
+def _kind_index(batch: PackedBatch, kind: AttentionKind, length: int, *, masked: bool = True) -> KindIndex:
     cosine = sine = mask = buckets = None
     if kind.rotary is not None:
         tables = kind.rotary.tables(batch.positions, batch.lengths)
         cosine, sine = (paddle.to_tensor(table[:, None, :]) for table in tables)
-    if kind.masked and length <= LONGEST_AT_ONCE:
+    if masked and kind.masked and length <= LONGEST_AT_ONCE:
         mask = paddle.to_tensor(_kind_mask(kind, np.arange(length), np.arange(length))[None])
     if kind.buckets is not None:
         buckets = paddle.to_tensor(kind.buckets.table(length))
@@ -250,19 +269,22 @@ class Attention(Layer):
     def forward(self, qkv: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
         rows = qkv.reshape([-1, self.head_dim])
         turned = self._turned(qkv, index.kinds[self.kind]) if self.plan.rotated else rows
+        if index.packing is not None:
+            return self._attended_packed(turned, qkv, index.packing)
         query, key = paddle.gather_nd(turned, index.query), paddle.gather_nd(turned, index.key)
         value = paddle.gather_nd(rows, index.value)
         if paddle.in_dynamic_mode() and query.shape[1] > LONGEST_AT_ONCE:
             attended = self._attended_in_blocks(query, key, value, index.bias)
         else:
-            scores = paddle.matmul(query, key, transpose_y=True)
+            # Scores of 16 bits are too coarse to be added up.
+            scores = as_type(paddle.matmul(query, key, transpose_y=True), paddle.float32)
             for mask in (index.padding, index.kinds[self.kind].mask):
                 if mask is not None:
                     scores = scores + mask
             if index.bias is not None:
                 length = paddle.shape(scores)[2]  # known to a compiled program only while it runs
                 scores = (scores.reshape([-1, self.plan.heads, length, length]) + index.bias).flatten(0, 1)
-            attended = paddle.matmul(functional.softmax(scores), value)
+            attended = paddle.matmul(as_type(functional.softmax(scores), value.dtype), value)
         attended = paddle.gather_nd(attended.reshape([-1, self.head_dim]), index.token)
         return attended.reshape([-1, self.plan.heads * self.head_dim])
 
@@ -277,12 +299,24 @@ class Attention(Layer):
             first = 0 if kind.reach is None else max(0, begin - kind.reach)
             last = end if kind.causal else length if kind.reach is None else min(length, end + kind.reach)
             scores = paddle.matmul(query[:, begin:end], key[:, first:last], transpose_y=True)
+            scores = as_type(scores, paddle.float32)
             if kind.masked:
                 scores = scores + paddle.to_tensor(_kind_mask(kind, np.arange(begin, end), np.arange(first, last)))
             if bias is not None:
                 scores = scores + bias[:, begin:end, first:last]
-            blocks.append(paddle.matmul(functional.softmax(scores), value[:, first:last]))
+            weights = as_type(functional.softmax(scores), value.dtype)
+            blocks.append(paddle.matmul(weights, value[:, first:last]))
         return paddle.concat(blocks, axis=1)
+
+    def _attended_packed(self, turned: paddle.Tensor, qkv: paddle.Tensor, packing: flash.Packing) -> paddle.Tensor:
+        """Attention over the packed tokens as they lie: no padding, and no row of scores in memory."""
+        heads, kv_heads = self.plan.heads, self.plan.kv_heads
+        keys_end = heads + kv_heads
+        merged = qkv.reshape([-1, keys_end + kv_heads, self.head_dim])
+        looked_up = turned.reshape([-1, keys_end, self.head_dim]) if self.plan.rotated else merged
+        query, key, value = looked_up[:, :heads], looked_up[:, heads:keys_end], merged[:, keys_end:]
+        attended = flash.attended(query, key, value, packing, self.plan.kinds[self.kind].causal)
+        return attended.reshape([-1, heads * self.head_dim])
 
     def _turned(self, qkv: paddle.Tensor, kind: KindIndex) -> paddle.Tensor:
         """Rows of queries and keys, normalised and rotated: [T x (heads + kv_heads), head_dim]."""
@@ -292,4 +326,4 @@ class Attention(Layer):
             heads = self.head_norm(heads)
         first, second = heads[..., : self.head_dim // 2], heads[..., self.head_dim // 2 :]
         turned = [first * kind.cosine - second * kind.sine, second * kind.cosine + first * kind.sine]
-        return paddle.concat(turned, axis=-1).reshape([-1, self.head_dim])
+        return as_type(paddle.concat(turned, axis=-1), qkv.dtype).reshape([-1, self.head_dim])

@@ -8,6 +8,7 @@ from paddle.nn import functional
 from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import Linear
+from pooling.parallel import summed
 
 
 class ScoreCorrection(WeightedLayer):
@@ -18,7 +19,7 @@ class ScoreCorrection(WeightedLayer):
 
     def __init__(self, experts: int) -> None:
         super().__init__()
-        self.e_score_correction_bias = self.new_parameter(1, experts)
+        self.e_score_correction_bias = self.new_vector(1, experts)
 
     def forward(self, scores: paddle.Tensor) -> paddle.Tensor:
         return scores + self.e_score_correction_bias
@@ -28,7 +29,8 @@ class MixtureOfExperts(Layer):
     """x [T, hidden] -> the weighted sum of what each token's experts give, and of the shared ones [T, hidden].
 
     Tokens are sorted by expert, so that each expert sees its own ones in one matrix product and none is padded or
-    dropped. Which expert gets how many is known only while it runs, so a model with experts is not compiled.
+    dropped. Which expert gets how many is known only while it runs, so a model with experts is not compiled. Each rank
+    holds a part of every expert; what they give is summed once.
 
     Args:
         hidden, inner: widths of the hidden states and within an expert.
@@ -54,8 +56,12 @@ class MixtureOfExperts(Layer):
         self.least_sum = least_sum
         self.router = Linear(hidden, experts, bias=False)
         self.statics = ScoreCorrection(experts)
-        self.experts = nn.LayerList([GatedFeedForward(hidden, inner, act, bias=bias) for _ in range(experts)])
-        self.shared = GatedFeedForward(hidden, shared_inner, act, bias=bias) if shared_inner else None
+
+        def part(width: int) -> GatedFeedForward:
+            return GatedFeedForward(hidden, width, act, bias=bias, reduce=False)
+
+        self.experts = nn.LayerList([part(inner) for _ in range(experts)])
+        self.shared = part(shared_inner) if shared_inner else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         scores = functional.softmax(self.router(x))
@@ -63,7 +69,7 @@ class MixtureOfExperts(Layer):
         weights = paddle.take_along_axis(scores, chosen, axis=-1)
         weights = weights / weights.sum(-1, keepdim=True).clip(min=self.least_sum)
         mixed = (self._of_experts(x, chosen) * weights.unsqueeze(-1)).sum(1)
-        return mixed if self.shared is None else mixed + self.shared(x)
+        return summed(mixed if self.shared is None else mixed + self.shared(x))
 
     def _of_experts(self, x: paddle.Tensor, chosen: paddle.Tensor) -> paddle.Tensor:
         """What each chosen expert makes of each token, [T, chosen, hidden]."""

@@ -6,7 +6,7 @@ import paddle
 
 from pooling.layers.activation import activation
 from pooling.layers.layer import Layer
-from pooling.layers.linear import Linear, MergedLinear
+from pooling.layers.linear import ColumnParallelLinear, MergedColumnParallelLinear, RowParallelLinear
 
 
 class FeedForward(Layer):
@@ -14,24 +14,38 @@ class FeedForward(Layer):
 
     def __init__(self, hidden: int, inner: int, act: str) -> None:
         super().__init__()
-        self.up = Linear(hidden, inner)
+        self.up = ColumnParallelLinear(hidden, inner)
         self.activation = activation(act)
-        self.down = Linear(inner, hidden)
+        self.down = RowParallelLinear(inner, hidden)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.down(self.activation(self.up(x)))
 
 
 class GatedFeedForward(Layer):
-    """x [T, hidden] -> down(act(gate(x)) * up(x)) [T, hidden] (Shazeer 2020); gate and up in one matrix product."""
+    """x [T, hidden] -> down(act(gate(x)) * up(x)) [T, hidden] (Shazeer 2020); gate and up in one matrix product.
 
-    def __init__(self, hidden: int, inner: int, act: str, *, bias: bool = False, stored_whole: bool = False) -> None:
+    Args:
+        stored_whole: whether checkpoints hold gate and up as one tensor.
+        reduce: whether the ranks' parts are summed here (`RowParallelLinear`).
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        inner: int,
+        act: str,
+        *,
+        bias: bool = False,
+        stored_whole: bool = False,
+        reduce: bool = True,
+    ) -> None:
         super().__init__()
-        self.inner = inner
         widths: Mapping[str, int] = {"gate": inner, "up": inner}
-        self.gate_up = MergedLinear(hidden, widths, bias=bias, stored_whole=stored_whole)
+        self.gate_up = MergedColumnParallelLinear(hidden, widths, bias=bias, stored_whole=stored_whole)
+        self.inner = self.gate_up.parts[1].begin
         self.activation = activation(act)
-        self.down = Linear(inner, hidden, bias=bias)
+        self.down = RowParallelLinear(inner, hidden, bias=bias, reduce=reduce)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         merged = self.gate_up(x)

@@ -1,34 +1,124 @@
-"""Linear layers; the merged one computes several that share their input in one matrix product."""
+"""Linear layers, named for what tensor parallelism divides; the merged ones compute several in one matrix product."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
-from paddle.nn import functional
 
-from pooling.layers.layer import WeightedLayer, check_shape
+from pooling.layers.layer import Stored, WeightedLayer, slabs
+from pooling.parallel import group, summed
+from pooling.precision import current_precision, product, write
 
 
-class Linear(WeightedLayer):
-    """x [.., inputs] -> x @ weight + bias [.., outputs]. The weight is the transpose of what checkpoints store."""
+class Part(NamedTuple):
+    """Some of a linear layer's outputs: rows of the tensor in the checkpoint, and their place in this rank's weight.
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+    Attributes:
+        name: what the checkpoint calls the layer that they belong to; "" for a layer that is not merged.
+        total: the outputs of that layer on all ranks together.
+        own: which of them are this rank's.
+        begin: where those begin in this rank's weight.
+    """
+
+    name: str
+    total: int
+    own: slice
+    begin: int
+
+
+class PartialLinear(WeightedLayer):
+    """x [.., inputs] -> x @ weight + bias [.., outputs], of which this rank may hold a part.
+
+    The weight is the transpose of what checkpoints store.
+
+    Attributes:
+        inputs: of all ranks together.
+        parts: of its outputs, side by side.
+        taken: which of the inputs are this rank's; None means all.
+        multiple: rows of the stored tensor that must be read together, for `arranged`.
+    """
+
+    def __init__(
+        self, inputs: int, parts: Sequence[Part], *, bias: bool, taken: slice | None = None, multiple: int = 1
+    ) -> None:
         super().__init__()
-        self.weight = self.new_parameter(inputs, outputs)
-        self.bias = self.new_parameter(outputs) if bias else None
+        self.inputs = inputs
+        self.parts = list(parts)
+        self.taken = taken
+        self.multiple = multiple
+        self.precision = current_precision()
+        outputs = sum(part.own.stop - part.own.start for part in parts)
+        self.weight = self.new_matrix(inputs if taken is None else taken.stop - taken.start, outputs)
+        self.bias = self.new_vector(outputs) if bias else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return functional.linear(x, self.weight, self.bias)
+        return product(x, self.weight, self.bias, self.precision)
 
-    def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
-        target = getattr(self, parameter)
-        check_shape(stored, target.shape[::-1])
-        target.set_value(np.ascontiguousarray(stored.T))
+    def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
+        rows = sum(part.total for part in self.parts if shard in (None, part.name))
+        return (rows,) if parameter == "bias" else (rows, self.inputs)
+
+    def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
+        target, first = getattr(self, parameter), 0
+        for part in self.parts:
+            if shard not in (None, part.name):
+                continue
+            begin, end = first + part.own.start, first + part.own.stop
+            for rows in slabs(begin, end, 4 * self.inputs, self.multiple):
+                columns = None if parameter == "bias" else self.taken
+                values = self.arranged(stored.read(rows, columns), part.name)
+                place = slice(part.begin + rows.start - begin, part.begin + rows.stop - begin)
+                if parameter == "bias":
+                    write(target, (place,), values)
+                else:
+                    write(target, (slice(None), place), values.T)
+            first += part.total
+
+    def arranged(self, stored: NDArray[np.float32], part: str) -> NDArray[np.float32]:
+        """Stored rows [rows, ..] of a part as this layer wants them; the merged layers of attention change some."""
+        return stored
 
 
-class MergedLinear(Linear):
-    """x [T, inputs] -> the outputs of several linear layers side by side, [T, sum of their widths].
+class Linear(PartialLinear):
+    """x [.., inputs] -> x @ weight + bias [.., outputs], the whole of it on every rank."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, [Part("", outputs, slice(0, outputs), 0)], bias=bias)
+
+
+class ColumnParallelLinear(PartialLinear):
+    """x [.., inputs] -> this rank's part of the outputs [.., outputs / ranks]."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        own = group().share(outputs, "outputs of a layer")
+        super().__init__(inputs, [Part("", outputs, own, 0)], bias=bias)
+
+
+class RowParallelLinear(PartialLinear):
+    """This rank's part of x [.., inputs / ranks] -> x @ weight + bias [.., outputs], summed over all ranks.
+
+    Args:
+        reduce: whether the sum is made here; a mixture of experts makes one for all of its experts.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, reduce: bool = True) -> None:
+        taken = group().share(inputs, "inputs of a layer") if group().size > 1 else None
+        super().__init__(inputs, [Part("", outputs, slice(0, outputs), 0)], bias=bias, taken=taken)
+        self.reduce = reduce and group().size > 1
+        # Every rank holds the bias; where each adds to one sum it may count once only.
+        self.adds_bias = self.reduce or group().rank == 0
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not self.reduce:
+            return product(x, self.weight, self.bias if self.adds_bias else None, self.precision)
+        whole = summed(product(x, self.weight, None, self.precision))
+        return whole if self.bias is None else whole + self.bias
+
+
+class MergedColumnParallelLinear(PartialLinear):
+    """x [T, inputs] -> this rank's parts of the outputs of several linear layers, side by side.
 
     Args:
         widths: the outputs of each, by the name that checkpoints store it under, in the order of the result.
@@ -38,38 +128,20 @@ class MergedLinear(Linear):
     def __init__(
         self, inputs: int, widths: Mapping[str, int], *, bias: bool = True, stored_whole: bool = False
     ) -> None:
-        super().__init__(inputs, sum(widths.values()), bias=bias)
-        self.widths = dict(widths)
+        owned = {name: group().share(width, "outputs of a layer") for name, width in widths.items()}
+        super().__init__(inputs, side_by_side(widths, owned), bias=bias)
         self.shards = () if stored_whole else tuple(widths)
 
-    def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
-        target = getattr(self, parameter)
-        if shard is None:
-            check_shape(stored, target.shape[::-1])
-            parts = np.split(stored, np.cumsum(list(self.widths.values()))[:-1])
-            arranged = [self.arranged(part, name) for part, name in zip(parts, self.widths, strict=True)]
-            super().load(parameter, np.concatenate(arranged))
-            return
-        check_shape(stored, [self.widths[shard], *target.shape[:-1]])
-        names = list(self.widths)
-        begin = sum(self.widths[name] for name in names[: names.index(shard)])
-        values = np.ascontiguousarray(self.arranged(stored, shard).T)
-        with paddle.no_grad():
-            target[..., begin : begin + self.widths[shard]] = paddle.to_tensor(values)
 
-    def arranged(self, stored: NDArray[np.float32], shard: str) -> NDArray[np.float32]:
-        """A stored part [width, ..] as this layer wants it; the merged layers of attention change some."""
-        return stored
-
-
-class QKVLinear(MergedLinear):
-    """x [T, hidden] -> queries, keys and values side by side [T, (heads + 2 kv_heads) x head_dim].
+class QKVParallelLinear(PartialLinear):
+    """x [T, hidden] -> this rank's queries, keys and values side by side [T, (heads + 2 kv_heads) x head_dim].
 
     The scale of attention is multiplied into the query weights while loading: no forward pays for it. Interleaved
     rotary embeddings (pairs of neighbours instead of halves) become plain ones by reordering the rows of queries and
     keys alike, which leaves their products as they are.
 
     Args:
+        heads, kv_heads: of all ranks together.
         scale: multiplied into the queries; None means 1/sqrt(head_dim).
         interleaved: whether the checkpoint's rotary embedding turns neighbouring dimensions together.
     """
@@ -86,17 +158,33 @@ class QKVLinear(MergedLinear):
         interleaved: bool = False,
         stored_whole: bool = False,
     ) -> None:
-        keys = (kv_heads or heads) * head_dim
-        widths = {"query": heads * head_dim, "key": keys, "value": keys}
-        super().__init__(hidden, widths, bias=bias, stored_whole=stored_whole)
+        kv_heads = kv_heads or heads
+        widths = {"query": heads * head_dim, "key": kv_heads * head_dim, "value": kv_heads * head_dim}
+        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        owned = {
+            name: slice(own.start * head_dim, own.stop * head_dim)
+            for name, own in (("query", queries), ("key", keys), ("value", keys))
+        }
+        super().__init__(hidden, side_by_side(widths, owned), bias=bias, multiple=head_dim)
+        self.shards = () if stored_whole else tuple(widths)
         self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
         self.interleaved = interleaved
 
-    def arranged(self, stored: NDArray[np.float32], shard: str) -> NDArray[np.float32]:
-        if shard == "value":
+    def arranged(self, stored: NDArray[np.float32], part: str) -> NDArray[np.float32]:
+        if part == "value":
             return stored
         if self.interleaved:
             pairs = stored.reshape(-1, self.head_dim // 2, 2, *stored.shape[1:])
             stored = pairs.swapaxes(1, 2).reshape(stored.shape)
-        return stored * np.float32(self.scale) if shard == "query" else stored
+        return stored * np.float32(self.scale) if part == "query" else stored
+
+
+def side_by_side(widths: Mapping[str, int], owned: Mapping[str, slice]) -> list[Part]:
+    """The parts of a merged layer: the whole width of each, and which of it is this rank's."""
+    parts: list[Part] = []
+    begin = 0
+    for name, own in owned.items():
+        parts.append(Part(name, widths[name], own, begin))
+        begin += own.stop - own.start
+    return parts

@@ -1,12 +1,14 @@
 """Normalisation layers."""
 
-import numpy as np
+from collections.abc import Sequence
+
 import paddle
-from numpy.typing import NDArray
 from paddle.incubate.nn.functional import fused_rms_norm
 from paddle.nn import functional
 
-from pooling.layers.layer import WeightedLayer, check_shape
+from pooling.layers.layer import Stored, WeightedLayer
+from pooling.parallel import group
+from pooling.precision import write
 
 
 class LayerNorm(WeightedLayer):
@@ -16,12 +18,12 @@ class LayerNorm(WeightedLayer):
         super().__init__()
         self.width = width
         self.epsilon = epsilon
-        self.weight = self.new_parameter(width)
+        self.weight = self.new_vector(width)
         if bias:
-            self.bias = self.new_parameter(width)
+            self.bias = self.new_vector(width)
         else:
             # Compiled, Paddle 3.3.1's oneDNN norm without a shift is wrong: one of zeros it is.
-            self.register_buffer("bias", paddle.zeros([width]), persistable=False)
+            self.register_buffer("bias", paddle.zeros([width], self.weight.dtype), persistable=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return functional.layer_norm(x, [self.width], self.weight, self.bias, self.epsilon)
@@ -38,14 +40,15 @@ class RMSNorm(WeightedLayer):
         super().__init__()
         self.epsilon = epsilon
         self.offset = offset
-        self.weight = self.new_parameter(width)
+        self.weight = self.new_vector(width)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         # One operator: written out in its parts it takes four times as long on a CPU.
         return fused_rms_norm(x, self.weight, None, self.epsilon, x.ndim - 1)[0]
 
-    def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
-        super().load(parameter, stored + np.float32(self.offset))
+    def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
+        whole = slice(0, stored.shape[0])
+        write(self.weight, (whole,), stored.read(whole) + self.offset)
 
 
 class HeadNorm(WeightedLayer):
@@ -54,6 +57,7 @@ class HeadNorm(WeightedLayer):
     Normalising undoes what was multiplied into the query weights, so the scale of attention is multiplied in here.
 
     Args:
+        heads, kv_heads: of all ranks together; the layer holds this rank's.
         scale: multiplied into the queries; None means 1/sqrt(head_dim).
         offset: as of RMSNorm.
     """
@@ -71,23 +75,24 @@ class HeadNorm(WeightedLayer):
         offset: float = 0.0,
     ) -> None:
         super().__init__()
-        self.counts = {"query": heads, "key": kv_heads}
+        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        heads, kv_heads = queries.stop - queries.start, keys.stop - keys.start
+        self.places = {"query": slice(0, heads), "key": slice(heads, heads + kv_heads)}
+        self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
         self.epsilon = epsilon
         self.offset = offset
-        self.weight = self.new_parameter(heads + kv_heads, head_dim)
-        self.register_buffer("ones", paddle.ones([head_dim]), persistable=False)
+        self.weight = self.new_vector(heads + kv_heads, head_dim)
+        self.register_buffer("ones", paddle.ones([head_dim], self.weight.dtype), persistable=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         # Compiled, Paddle 3.3.1's mean of squares is wrong for three dimensions; the fused norm is right.
         return fused_rms_norm(x, self.ones, None, self.epsilon, 2)[0] * self.weight
 
-    def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
+    def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
+        return (self.head_dim,)
+
+    def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
         assert shard is not None
-        check_shape(stored, self.weight.shape[1:])
-        values = stored + np.float32(self.offset)
-        if shard == "query":
-            values = values * np.float32(self.scale)
-        begin = 0 if shard == "query" else self.counts["query"]
-        with paddle.no_grad():
-            self.weight[begin : begin + self.counts[shard]] = paddle.to_tensor(np.tile(values, (self.counts[shard], 1)))
+        values = stored.read(slice(0, self.head_dim)) + self.offset
+        write(self.weight, (self.places[shard],), values * self.scale if shard == "query" else values)

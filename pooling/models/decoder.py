@@ -12,10 +12,10 @@ from paddle import nn
 
 from pooling.config import ModelSpec
 from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan
-from pooling.layers.embedding import Embedding
+from pooling.layers.embedding import VocabParallelEmbedding
 from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer
-from pooling.layers.linear import Linear, QKVLinear
+from pooling.layers.linear import QKVParallelLinear, RowParallelLinear
 from pooling.layers.norm import HeadNorm, RMSNorm
 from pooling.models.heads import LinearHead
 from pooling.models.interface import PoolingModel
@@ -103,7 +103,7 @@ class DecoderAttention(Layer):
 
     def __init__(self, shape: DecoderShape, plan: AttentionPlan, kind: str) -> None:
         super().__init__()
-        self.qkv = QKVLinear(
+        self.qkv = QKVParallelLinear(
             shape.hidden,
             shape.heads,
             shape.head_dim,
@@ -123,7 +123,7 @@ class DecoderAttention(Layer):
                 offset=shape.norm_offset,
             )
         self.attention = Attention(plan, kind, shape.head_dim, norm)
-        self.output = Linear(shape.heads * shape.head_dim, shape.hidden, bias=shape.output_bias)
+        self.output = RowParallelLinear(shape.heads * shape.head_dim, shape.hidden, bias=shape.output_bias)
 
     def forward(self, x: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
         return self.output(self.attention(self.qkv(x), index))
@@ -173,8 +173,8 @@ class DecoderForPooling(PoolingModel):
         config = spec.settings
         shape = self.shape(config)
         kinds = self.layer_kinds(config, config.integer("num_hidden_layers"))
-        self.plan = AttentionPlan(shape.heads, shape.kv_heads, self.kinds(config, shape, kinds), rotated=True)
-        self.embedding = Embedding(config.integer("vocab_size"), shape.hidden)
+        self.plan = AttentionPlan.of_rank(shape.heads, shape.kv_heads, self.kinds(config, shape, kinds), rotated=True)
+        self.embedding = VocabParallelEmbedding(config.integer("vocab_size"), shape.hidden)
         self.layers = nn.LayerList([self.layer(config, shape, number, kind) for number, kind in enumerate(kinds)])
         self.norm = RMSNorm(shape.hidden, shape.epsilon, offset=shape.norm_offset)
 

@@ -11,10 +11,10 @@ from paddle import nn
 
 from pooling.config import ModelSpec
 from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan
-from pooling.layers.embedding import Embedding
+from pooling.layers.embedding import Embedding, VocabParallelEmbedding
 from pooling.layers.feed_forward import FeedForward
 from pooling.layers.layer import Layer
-from pooling.layers.linear import Linear, QKVLinear
+from pooling.layers.linear import QKVParallelLinear, RowParallelLinear
 from pooling.layers.norm import LayerNorm
 from pooling.models.interface import PoolingModel
 from pooling.settings import Settings
@@ -78,7 +78,7 @@ class EncoderEmbeddings(Layer):
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.first_position = shape.first_position
-        self.word = Embedding(shape.vocabulary, shape.hidden)
+        self.word = VocabParallelEmbedding(shape.vocabulary, shape.hidden)
         self.position = Embedding(shape.positions, shape.hidden)
         self.segment = Embedding(shape.segments, shape.hidden) if shape.segments else None
         self.norm = LayerNorm(shape.hidden, shape.epsilon)
@@ -94,9 +94,9 @@ class EncoderAttention(Layer):
     def __init__(self, shape: EncoderShape, plan: AttentionPlan) -> None:
         super().__init__()
         head_dim = shape.hidden // shape.heads
-        self.qkv = QKVLinear(shape.hidden, shape.heads, head_dim)
+        self.qkv = QKVParallelLinear(shape.hidden, shape.heads, head_dim)
         self.attention = Attention(plan, "full", head_dim)
-        self.output = Linear(shape.hidden, shape.hidden)
+        self.output = RowParallelLinear(shape.hidden, shape.hidden)
 
     def forward(self, x: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
         return self.output(self.attention(self.qkv(x), index))
@@ -125,7 +125,7 @@ class EncoderForPooling(PoolingModel):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         shape = self.shape(spec.settings)
-        self.plan = AttentionPlan(shape.heads, shape.heads, {"full": self.kind(spec.settings)})
+        self.plan = AttentionPlan.of_rank(shape.heads, shape.heads, {"full": self.kind(spec.settings)})
         self.embeddings = EncoderEmbeddings(shape)
         self.layers = nn.LayerList([EncoderLayer(shape, self.plan) for _ in range(shape.layers)])
 

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import paddle
-from numpy.typing import NDArray
 from paddle.nn import functional
 
 from pooling.architectures import Head
 from pooling.config import ModelSpec
-from pooling.layers.layer import Layer, WeightedLayer
-from pooling.layers.linear import Linear, MergedLinear
+from pooling.layers.layer import Layer, Stored, WeightedLayer
+from pooling.layers.linear import Linear
+from pooling.precision import current_precision, product, write
 
 
 class RewardHead(Layer):
@@ -36,7 +35,7 @@ class GatedRewardHead(Layer):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.inner = 2 * hidden
-        self.gate_up = MergedLinear(hidden, {"gate": self.inner, "up": self.inner}, bias=False, stored_whole=True)
+        self.gate_up = Linear(hidden, 2 * self.inner, bias=False)  # stored as one tensor, the gate first
         self.down = Linear(self.inner, 1, bias=False)
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
@@ -79,13 +78,18 @@ class TokenScores(WeightedLayer):
         super().__init__()
         self.vocabulary = vocabulary
         self.token_ids = list(token_ids)
-        self.weight = self.new_parameter(len(self.token_ids), hidden)
+        self.precision = current_precision()
+        self.weight = self.new_matrix(hidden, len(self.token_ids))
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
-        return functional.linear(rows, self.weight.t())
+        return product(rows, self.weight, None, self.precision)
 
-    def load(self, parameter: str, stored: NDArray[np.float32], shard: str | None = None) -> None:
-        super().load(parameter, np.ascontiguousarray(stored[self.token_ids]))
+    def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
+        return (self.vocabulary, self.weight.shape[0])
+
+    def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
+        for place, token in enumerate(self.token_ids):
+            write(self.weight, (slice(None), slice(place, place + 1)), stored.read(slice(token, token + 1)).T)
 
 
 def new_head(spec: ModelSpec, classification_head: Callable[[ModelSpec], Layer]) -> Layer | None:

@@ -9,10 +9,10 @@ from paddle import nn
 from pooling.config import ModelSpec
 from pooling.layers.activation import activation
 from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan
-from pooling.layers.embedding import Embedding
+from pooling.layers.embedding import VocabParallelEmbedding
 from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer
-from pooling.layers.linear import Linear, QKVLinear
+from pooling.layers.linear import Linear, QKVParallelLinear, RowParallelLinear
 from pooling.layers.norm import LayerNorm
 from pooling.models.interface import PoolingModel, default_pooling_type
 from pooling.rotary import rotary_of
@@ -38,10 +38,11 @@ class ModernBertAttention(Layer):
 
     def __init__(self, config: Settings, plan: AttentionPlan, kind: str) -> None:
         super().__init__()
-        hidden, biased = config.integer("hidden_size"), config.flag("attention_bias")
-        self.qkv = QKVLinear(hidden, plan.heads, hidden // plan.heads, bias=biased, stored_whole=True)
-        self.attention = Attention(plan, kind, hidden // plan.heads)
-        self.output = Linear(hidden, hidden, bias=biased)
+        hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+        biased = config.flag("attention_bias")
+        self.qkv = QKVParallelLinear(hidden, heads, hidden // heads, bias=biased, stored_whole=True)
+        self.attention = Attention(plan, kind, hidden // heads)
+        self.output = RowParallelLinear(hidden, hidden, bias=biased)
 
     def forward(self, x: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
         return self.output(self.attention(self.qkv(x), index))
@@ -112,8 +113,8 @@ class ModernBertForPooling(PoolingModel):
         if hidden % heads:
             raise config.refuse("num_attention_heads", heads, f"it must divide hidden_size {hidden}")
         kinds = layer_kinds(config)
-        self.plan = AttentionPlan(heads, heads, _attention_kinds(config, hidden // heads, kinds), rotated=True)
-        self.embeddings = nn.LayerDict({"word": Embedding(config.integer("vocab_size"), hidden)})
+        self.plan = AttentionPlan.of_rank(heads, heads, _attention_kinds(config, hidden // heads, kinds), rotated=True)
+        self.embeddings = nn.LayerDict({"word": VocabParallelEmbedding(config.integer("vocab_size"), hidden)})
         self.embeddings["norm"] = _norm(config, hidden)
         self.layers = nn.LayerList(
             [ModernBertLayer(config, self.plan, kind, first=number == 0) for number, kind in enumerate(kinds)]

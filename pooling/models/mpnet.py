@@ -7,7 +7,7 @@ import paddle
 
 from pooling.config import ModelSpec
 from pooling.layers.attention import AttentionIndex, AttentionKind, DistanceBuckets
-from pooling.layers.embedding import Embedding
+from pooling.layers.embedding import HeadBias
 from pooling.layers.layer import Layer
 from pooling.models.encoder import EncoderForPooling, EncoderShape
 from pooling.models.interface import default_pooling_type
@@ -40,7 +40,7 @@ class MPNetForPooling(EncoderForPooling):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.distance_bias = Embedding(_buckets(spec.settings).count, self.plan.heads)
+        self.distance_bias = HeadBias(_buckets(spec.settings).count, self.shape(spec.settings).heads)
 
     def forward(
         self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex

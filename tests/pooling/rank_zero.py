@@ -1,0 +1,34 @@
+"""`python -m tests.pooling.rank_zero RANKS CHECKPOINT OPTIONS IDS`: the first rank of a group, for the tests of it.
+
+Prints the rows of each list of token ids in IDS, as JSON. It is a process of its own, for a process that joined a group
+stays in it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from pooling.config import ModelOptions, resolve_spec
+from pooling.device import prepare_process
+
+
+def main() -> None:
+    size, checkpoint = int(sys.argv[1]), Path(sys.argv[2])
+    options = ModelOptions(**json.loads(sys.argv[3]))
+    prepare_process("cpu", 1)
+    import numpy as np
+
+    from pooling.engine import Engine, PoolingInput
+    from pooling.ranks import Ranks
+
+    ranks = Ranks.start(size, checkpoint, options, "cpu", 1)
+    engine = Engine.load(resolve_spec(checkpoint, options), "cpu", ranks)
+    inputs = [PoolingInput(np.array(ids, dtype=np.int32)) for ids in json.loads(sys.argv[4])]
+    rows = engine.forward(inputs)
+    again = engine.forward(inputs[::-1])[::-1]
+    assert all(np.abs(first - second).max() < 1e-5 for first, second in zip(rows, again, strict=True))
+    print("ROWS", json.dumps([each.tolist() for each in rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Types of 16 bits: rounded to the nearest, and close to float32."""
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pooling import precision as precision_module
+from pooling.architectures import Head
+from pooling.config import resolve_spec
+from pooling.engine import Engine, PoolingInput
+from pooling.precision import bfloat16_bits, precision_on, write
+from tests.pooling.test_families import FAMILIES, NAMES, cosines, inputs_of, options_of
+
+LEAST_COSINE = 0.999
+EMBEDDING = [name for name in NAMES if resolve_spec(FAMILIES / name, options_of(name)).head is Head.NONE]
+
+
+def rows_in(dtype: str, name: str) -> list[np.ndarray]:
+    engine = Engine.load(resolve_spec(FAMILIES / name, replace(options_of(name), dtype=dtype)))
+    return engine.forward([PoolingInput(np.array(known.ids, dtype=np.int32)) for known in inputs_of(name)])
+
+
+@pytest.mark.parametrize("multiplies", [False, True], ids=["widened", "multiplied as it is"])
+@pytest.mark.parametrize("name", EMBEDDING)
+def test_bfloat16_embeds_like_float32(name: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if multiplies and not precision_module._multiplies_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    monkeypatch.setattr(precision_module, "_multiplies_bfloat16", lambda: multiplies)
+    for known, rows in zip(inputs_of(name), rows_in("bfloat16", name), strict=True):
+        assert cosines(rows, known.rows).min() >= LEAST_COSINE, known.text
+
+
+@pytest.mark.parametrize("name", ["llama", "roberta", "ernie-moe"])
+def test_float16_embeds_like_float32(name: str) -> None:
+    for known, rows in zip(inputs_of(name), rows_in("float16", name), strict=True):
+        assert cosines(rows, known.rows).min() >= 0.99999, known.text
+
+
+def test_on_a_cpu_only_weights_are_narrow() -> None:
+    assert precision_on("cpu", "float16").activations == "float32"
+    assert precision_on("gpu:1", "bfloat16").activations == "bfloat16"
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=30))
+def test_rounding_to_bfloat16_is_paddles(numbers: list[float]) -> None:
+    values = np.array(numbers, dtype=np.float32)
+    theirs = paddle.to_tensor(values).astype("bfloat16").astype("float32").numpy()
+    ours = (bfloat16_bits(values).astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_part_of_a_parameter_is_written_in_its_place(dtype: str) -> None:
+    parameter = paddle.zeros([3, 4], dtype=dtype)
+    write(parameter, (slice(1, 3), slice(0, 2)), np.array([[1.5, 2.5], [-3.0, 0.25]], dtype=np.float32))
+    found = parameter.astype("float32").numpy()
+    assert found.tolist() == [[0, 0, 0, 0], [1.5, 2.5, 0, 0], [-3.0, 0.25, 0, 0]]
