@@ -83,7 +83,7 @@ class Options(BaseModel):
         None, description="longest sequence taken (default: what the checkpoint allows)"
     )
 
-    device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER))] = Field(
+    device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER, INSPECT))] = Field(
         "cpu", pattern=r"^(cpu|gpu(:\d+)?)$", description="where the engine runs: cpu, gpu or gpu:N"
     )
     max_num_seqs: Annotated[PositiveInt, Shown("engine", "SEQUENCES", (SERVE, WORKER))] = Field(
@@ -91,6 +91,13 @@ class Options(BaseModel):
     )
     max_num_batched_tokens: Annotated[PositiveInt | None, Shown("engine", "TOKENS", (SERVE, WORKER))] = Field(
         None, description="most tokens in a micro-batch (default: 2048 on a cpu, 16384 on a gpu)"
+    )
+
+    tensor_parallel_size: Annotated[PositiveInt, Shown("engine", "RANKS", (SERVE, WORKER))] = Field(
+        1, description="processes that each worker divides its model among, one a GPU from --device on"
+    )
+    gpu_memory_utilization: Annotated[float, Shown("engine", "SHARE", (SERVE, WORKER))] = Field(
+        0.9, gt=0, le=1, description="share of the GPU's memory that an engine may take; on a cpu, of the machine's"
     )
 
     workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, WORKER))] = Field(

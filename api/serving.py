@@ -48,6 +48,7 @@ def model_options(options: Options) -> ModelOptions:
         pooler_config=options.pooler_config,
         max_model_len=options.max_model_len,
         dtype=options.dtype,
+        device=options.device,
     )
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from pooling.errors import DeviceError
 
+# How a rank of a tensor-parallel group is told what `prepare_process` needs.
+DEVICE_VARIABLE, THREADS_VARIABLE = "MILLPOND_RANK_DEVICE", "MILLPOND_RANK_THREADS"
+
 _DEVICE = re.compile(r"cpu|gpu(:\d+)?")
 
 
@@ -76,6 +79,18 @@ def select_device(device: str) -> None:
     if number >= count:
         raise DeviceError(f"--device {device} does not exist: this machine shows {count} GPUs, numbered from 0.")
     paddle.set_device(f"gpu:{number}")
+
+
+def device_of_rank(device: str, rank: int) -> str:
+    """The device of a rank: the CPU for all, or the GPUs from the given one on, one each."""
+    if device == "cpu":
+        return device
+    return f"gpu:{int(device.partition(':')[2] or 0) + rank}"
+
+
+def threads_for(ranks: int) -> int:
+    """The threads of each rank's forward on a CPU: the cores that this process may use, shared out."""
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
 def _is_amd() -> bool:

@@ -6,9 +6,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
+from dataclasses import replace
 
 from pooling.config import resolve_spec
-from pooling.device import prepare_process
+from pooling.device import prepare_process, threads_for
 from pooling.errors import PoolingError
 from scheduler.connection import check_server, connect
 from scheduler.errors import SchedulerError
@@ -38,29 +39,44 @@ def serve(settings: WorkerSettings) -> int:
     began = time.monotonic()
     redis = connect(settings.redis_url)
     check_server(redis)
-    variables = prepare_process(settings.device, None)
+    threads = threads_for(settings.tensor_parallel_size)
+    variables = prepare_process(settings.device, threads)
     log.info("environment for paddle: %s", " ".join(f"{name}={value}" for name, value in variables.items()))
     # Imported only now: Paddle reads its environment when it is loaded. What it prints meanwhile is about compilers and
     # threads, and not for the user.
     with redirect_stderr(io.StringIO()):
         from pooling.engine import Engine
-
+    from pooling.memory import fitting_tokens
     from workers.app import consume
     from workers.resident import Resident
 
     spec = resolve_spec(settings.checkpoint, settings.model_options)
 
-    def load() -> Engine:
-        engine = Engine.load(spec, settings.device)
-        engine.warm_up(settings.max_num_batched_tokens, settings.max_num_seqs)
-        return engine
+    def load() -> tuple[Engine, int]:
+        followers = None
+        if settings.tensor_parallel_size > 1:
+            from pooling.ranks import Ranks
+
+            followers = Ranks.start(
+                settings.tensor_parallel_size, settings.checkpoint, settings.model_options, settings.device, threads
+            )
+        engine = Engine.load(spec, settings.device, followers)
+        tokens = fitting_tokens(
+            engine,
+            settings.device,
+            max_num_batched_tokens=settings.max_num_batched_tokens,
+            max_num_seqs=settings.max_num_seqs,
+            utilization=settings.gpu_memory_utilization,
+        )
+        engine.warm_up(tokens, settings.max_num_seqs)
+        return engine, tokens
 
     # One thread loads and runs the engine: OpenMP keeps a team of threads for each thread that calls it.
     engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-    engine = engine_thread.submit(load).result()
+    engine, tokens = engine_thread.submit(load).result()
     seconds = time.monotonic() - began
     log.info("%s loaded and warm in %.1f s", settings.model, seconds)
-    resident = Resident(redis, engine, engine_thread, settings)
+    resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens))
     return consume(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
 
 

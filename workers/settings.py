@@ -22,6 +22,8 @@ class WorkerSettings:
     model_options: ModelOptions
     max_num_seqs: int
     max_num_batched_tokens: int
+    tensor_parallel_size: int
+    gpu_memory_utilization: float
     log_format: str
 
     @classmethod
@@ -52,8 +54,11 @@ class WorkerSettings:
                 pooler_config=environment.get("MILLPOND_POOLER_CONFIG") or None,
                 max_model_len=int(limit) if limit else None,
                 dtype=environment.get("MILLPOND_DTYPE") or "auto",
+                device=environment.get("MILLPOND_DEVICE") or "cpu",
             ),
             max_num_seqs=int(required("MAX_NUM_SEQS")),
             max_num_batched_tokens=int(required("MAX_NUM_BATCHED_TOKENS")),
+            tensor_parallel_size=int(environment.get("MILLPOND_TENSOR_PARALLEL_SIZE") or 1),
+            gpu_memory_utilization=float(environment.get("MILLPOND_GPU_MEMORY_UTILIZATION") or 0.9),
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
         )

@@ -1,0 +1,57 @@
+"""`python -m pooling.rank`: one rank of a tensor-parallel group beside the first; see `pooling.ranks`."""
+
+import io
+import os
+import queue
+import signal
+import sys
+import threading
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import IO
+
+from pooling.config import resolve_spec
+from pooling.device import DEVICE_VARIABLE, THREADS_VARIABLE, prepare_process, select_device
+from pooling.errors import PoolingError
+
+EXIT_CONFIGURATION = 2
+
+
+def main() -> int:
+    """Computes what the first rank does until its input ends; the exit status."""
+    # Whoever stops the group stops the first rank, which closes this one's input when it has finished.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    prepare_process(os.environ[DEVICE_VARIABLE], int(os.environ[THREADS_VARIABLE]))
+    with redirect_stderr(io.StringIO()):
+        from pooling.engine import Engine
+    from pooling.parallel import join
+    from pooling.ranks import Assignment, decode_inputs, receive
+
+    first = receive(sys.stdin.buffer)
+    if first is None:
+        return 0
+    assignment = Assignment.decode(first)
+    batches: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    # A thread of its own: while this rank waits for one that is gone, nobody else would notice that its input ended.
+    threading.Thread(target=_read, args=(sys.stdin.buffer, batches), daemon=True).start()
+    select_device(assignment.device)
+    join(assignment.rank, assignment.addresses)
+    try:
+        engine = Engine.load(resolve_spec(Path(assignment.checkpoint), assignment.options), assignment.device)
+    except PoolingError:
+        return EXIT_CONFIGURATION  # the first rank meets the same, and says it
+    while True:
+        engine.forward(decode_inputs(batches.get()))
+
+
+def _read(stream: IO[bytes], batches: "queue.SimpleQueue[bytes]") -> None:
+    from pooling.ranks import receive
+
+    while (message := receive(stream)) is not None:
+        batches.put(message)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
