@@ -95,7 +95,13 @@ class Followers(Protocol):
 
 
 class Engine:
-    """A model on one device, in this process. Use it from one thread at a time."""
+    """A model on one device, in this process. Use it from one thread at a time.
+
+    Attributes:
+        spec: the model.
+        chunk_tokens: tokens computed at once.
+        eager_tokens: up to so many at once are computed eagerly, more by the compiled program.
+    """
 
     def __init__(
         self,
@@ -112,12 +118,12 @@ class Engine:
         self._followers = followers
         precision = precision or Precision()
         on_cpu = precision.activations == "float32"
-        self._chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
+        self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
         compiles = model.compiled and on_cpu and group().size == 1
         self._compiled = _compiled(model) if compiles else None
         # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward.
-        self._eager_tokens = 0 if precision.multiplies else EAGER_TOKENS
+        self.eager_tokens = 0 if precision.multiplies else EAGER_TOKENS
 
     @classmethod
     def load(cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None) -> Self:
@@ -184,7 +190,7 @@ class Engine:
 
     def _computed(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
         results: dict[int, Rows] = {}
-        for chunk in chunks_by_length([len(given.ids) for given in inputs], self._chunk_tokens):
+        for chunk in chunks_by_length([len(given.ids) for given in inputs], self.chunk_tokens):
             taken = [inputs[position] for position in chunk]
             batch = PackedBatch.of([each.ids for each in taken], [each.second_from for each in taken])
             ends = np.cumsum(self._pooler.counts(batch))
@@ -194,7 +200,7 @@ class Engine:
 
     def _rows(self, batch: PackedBatch) -> Rows:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
-        short = batch.token_ids.size <= self._eager_tokens
+        short = batch.token_ids.size <= self.eager_tokens
         long = batch.grid.shape[1] > LONGEST_AT_ONCE
         compiled = None if short or long else self._compiled
         forward: Forward = compiled or self._model

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pooling import engine as engine_module
 from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import InputError
@@ -33,9 +32,16 @@ def assert_close(rows: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.fixture(params=["eager", "compiled"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_engine: Engine,
+    tiny_cls_engine: Engine,
+    minilm_engine: Engine,
+) -> Iterator[str]:
     """Both ways in which a model runs, whatever the number of tokens."""
-    monkeypatch.setattr(engine_module, "EAGER_TOKENS", 10**9 if request.param == "eager" else 0)
+    for engine in (tiny_engine, tiny_cls_engine, minilm_engine):
+        monkeypatch.setattr(engine, "eager_tokens", 10**9 if request.param == "eager" else 0)
     yield request.param
 
 

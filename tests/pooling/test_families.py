@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pooling import engine as engine_module
 from pooling.architectures import Head
 from pooling.config import ModelOptions, resolve_spec
 from pooling.engine import Engine, PoolingInput
@@ -97,14 +96,14 @@ def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[n
 
 @pytest.mark.parametrize("way", ["eager", "compiled"])
 def test_results_are_those_of_the_reference(golden: Golden, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "EAGER_TOKENS", 10**9 if way == "eager" else 0)
+    monkeypatch.setattr(golden.engine, "eager_tokens", 10**9 if way == "eager" else 0)
     assert len(golden.inputs) >= 12
     assert_right(golden, results(golden))
 
 
 def test_long_sequences_attend_in_blocks(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "EAGER_TOKENS", 10**9)
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 1)  # each alone: what is long is never padded
+    monkeypatch.setattr(golden.engine, "eager_tokens", 10**9)
+    monkeypatch.setattr(golden.engine, "chunk_tokens", 1)  # each alone: what is long is never padded
     monkeypatch.setattr(attention_module, "LONGEST_AT_ONCE", 6)
     monkeypatch.setattr(attention_module, "QUERY_BLOCK", 5)
     assert_right(golden, results(golden))

@@ -50,7 +50,7 @@ def test_packed_attention_gives_what_the_padded_one_gives(name: str, monkeypatch
 
     monkeypatch.setattr(AttentionPlan, "of_rank", with_flash)
     engine = Engine.load(spec)
-    monkeypatch.setattr(engine, "_eager_tokens", 10**9)
+    monkeypatch.setattr(engine, "eager_tokens", 10**9)
     for rows, before in zip(engine.forward(inputs), expected, strict=True):
         np.testing.assert_allclose(rows, before, rtol=0, atol=1e-5 * max(1.0, float(np.abs(before).max())))
     assert plans

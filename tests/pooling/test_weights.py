@@ -9,6 +9,7 @@ import pytest
 from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import CheckpointError
+from pooling.layers import layer
 from pooling.stored import WeightFile
 from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
 from tests.pooling.conftest import TINY_BERT
@@ -116,3 +117,30 @@ def test_a_variant_of_bert_that_is_not_supported_is_refused(
     edit_json(directory / "config.json", lambda config: config.update(change))
     with pytest.raises(CheckpointError, match=message):
         vector_of(directory)
+
+
+def test_the_size_of_a_slab_does_not_matter(
+    tiny_engine: Engine, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer, "SLAB_BYTES", 1000)
+    np.testing.assert_array_equal(vector_of(directory), tiny_engine.forward(INPUT)[0])
+
+
+def test_several_tensors_that_do_not_fit_are_named_with_their_shapes(directory: Path) -> None:
+    rewrite(directory, lambda tensors: {key: tensor for key, tensor in tensors.items() if "layer.1." not in key})
+    with pytest.raises(
+        CheckpointError, match=r"lacks 16 .*layer\.1\.attention\.output\.LayerNorm\.bias \[48\], .*11 more"
+    ):
+        vector_of(directory)
+
+
+def test_rows_and_columns_are_read_and_nothing_else(tmp_path: Path) -> None:
+    numbers = np.arange(30, dtype=np.float32).reshape(6, 5)
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"before": np.ones(3), "a": numbers})
+    with WeightFile(path) as file:
+        tensor = file.tensors[1]
+        np.testing.assert_array_equal(tensor.read(slice(2, 5)), numbers[2:5])
+        assert file.bytes_read == 3 * 5 * 4
+        np.testing.assert_array_equal(tensor.read(slice(1, 3), slice(2, 4)), numbers[1:3, 2:4])
+        assert file.bytes_read == 3 * 5 * 4 + 2 * 2 * 4

@@ -69,7 +69,7 @@ class Direct:
 
 @contextmanager
 def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
-    settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, "text")
+    settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, 1, 0.9, "text")
     with ThreadPoolExecutor(1) as engine_thread:
         resident = Resident(redis, engine, engine_thread, settings)  # type: ignore[arg-type]
         resident.start()
