@@ -42,7 +42,7 @@ def load_weights(model: PoolingModel, directory: Path) -> None:
         for tensor in stored_tensors(path):
             name = _plain_name(tensor.name, model.checkpoint_prefixes)
             found = targets.pop(name, [])
-            if not found and not name.startswith(model.checkpoint_ignored):
+            if not found and not model.ignores(name):
                 surplus.append(f"{tensor.name} {list(tensor.shape)}")
             for target in found:
                 _fill(target, tensor)

@@ -11,7 +11,8 @@ from paddle.nn import functional
 from pooling.architectures import Head
 from pooling.config import ModelSpec
 from pooling.layers.layer import Layer, WeightedLayer
-from pooling.layers.linear import Linear, MergedLinear
+from pooling.layers.linear import Linear
+from pooling.layers.stored_either_way import LinearStoredEitherWay, MergedLinearStoredEitherWay
 
 
 class RewardHead(Layer):
@@ -29,19 +30,21 @@ class RewardHead(Layer):
 
 
 class GatedRewardHead(Layer):
-    """down(SiLU(gate(x)) * up(x)) with an inner width of 2h and one score: Ernie4_5_VLMoeForProcessRewardModel."""
+    """down(SiLU(gate(x)) * up(x)), as wide inside as outside, one score: Ernie4_5_VLMoeForProcessRewardModel."""
 
     checkpoint_names: ClassVar[Mapping[str, str]] = {"gate_up.": "rm_head.up_gate_proj.", "down.": "rm_head.down_proj."}
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.inner = 2 * hidden
-        self.gate_up = MergedLinear(hidden, {"gate": self.inner, "up": self.inner}, bias=False, stored_whole=True)
-        self.down = Linear(self.inner, 1, bias=False)
+        self.hidden = hidden
+        self.gate_up = MergedLinearStoredEitherWay(
+            hidden, {"gate": hidden, "up": hidden}, bias=False, stored_whole=True
+        )
+        self.down = LinearStoredEitherWay(hidden, 1, bias=False)
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
         merged = self.gate_up(rows)
-        return self.down(functional.silu(merged[:, : self.inner]) * merged[:, self.inner :])
+        return self.down(functional.silu(merged[:, : self.hidden]) * merged[:, self.hidden :])
 
 
 class LinearHead(Layer):
