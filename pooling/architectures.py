@@ -41,6 +41,7 @@ class Family:
         pools: whether the family's bare model implements the pooling interface itself; a decoder is converted.
         classified_by: which rows its classification head reads.
         heads: endings that mean another head in this family than in HEADS.
+        multimodal: whether its `*ForConditionalGeneration` is served too, by its language model.
     """
 
     module: str
@@ -48,7 +49,15 @@ class Family:
     pools: bool = False
     classified_by: PoolingType = PoolingType.LAST
     heads: Mapping[str, Head] = field(default_factory=dict, hash=False)
+    multimodal: bool = False
 
+
+ERNIE_VL_MOE = Family(
+    "ernie_vl_moe",
+    "ErnieVLMoeForPooling",
+    heads={"ForProcessRewardModel": Head.GATED_REWARD},
+    multimodal=True,
+)
 
 FAMILIES: Mapping[str, Family] = {
     "Bert": Family("bert", "BertForPooling", pools=True, classified_by=PoolingType.CLS),
@@ -66,10 +75,13 @@ FAMILIES: Mapping[str, Family] = {
     "Ernie4_5": Family("ernie", "ErnieForPooling"),
     "Ernie4_5_": Family("ernie", "ErnieForPooling"),  # as Baidu's own configurations spell it
     "Ernie4_5_Moe": Family("ernie_moe", "ErnieMoeForPooling"),
+    "Ernie4_5_VLMoe": ERNIE_VL_MOE,
+    "Ernie4_5_VL_Moe": ERNIE_VL_MOE,  # as transformers spelt it at first
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.
 BARE = ("ForTextEncoding", "EmbeddingModel", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "TextModel", "Model")
+MULTIMODAL = "ForConditionalGeneration"  # the same, in families that say so
 HEADS: Mapping[str, Head] = {
     "ForSequenceClassification": Head.CLASSIFICATION,
     "ForProcessRewardModel": Head.REWARD,  # two labels
@@ -84,7 +96,7 @@ class Architecture:
     Attributes:
         name: the whole name.
         family: the file and class of its backbone.
-        ending: one of BARE or HEADS.
+        ending: one of BARE or HEADS, or MULTIMODAL.
         head: the head that its weights hold.
     """
 
@@ -147,9 +159,9 @@ def known_architecture(names: object) -> Architecture:
 
 
 def _taken_apart(name: str) -> Architecture | None:
-    for ending in (*HEADS, *BARE):
+    for ending in (*HEADS, MULTIMODAL, *BARE):
         family = FAMILIES.get(name.removesuffix(ending)) if name.endswith(ending) else None
-        if family:
+        if family and (family.multimodal or ending != MULTIMODAL):
             return Architecture(name, family, ending, family.heads.get(ending) or HEADS.get(ending, Head.NONE))
     return None
 

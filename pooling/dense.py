@@ -12,7 +12,7 @@ from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
 from pooling.sentence_transformers import Dense
 from pooling.stored import WeightFile
-from pooling.weights import check_shape
+from pooling.weights import wrong_shape
 
 ACTIVATIONS: Mapping[str, Callable[[paddle.Tensor], paddle.Tensor]] = {
     "Identity": lambda x: x,
@@ -59,7 +59,8 @@ class DenseModule(Layer):
                         f"{path} holds {tensor.name}, which is no part of a Dense module: replace it."
                     )
                 parameter = tensor.name.rpartition(".")[2]
-                check_shape(tensor, module.linear.stored_shape(parameter))
+                if not module.linear.accepts(parameter, tensor.shape):
+                    raise wrong_shape(tensor, module.linear.stored_shape(parameter))
                 module.linear.load(parameter, tensor)
                 wanted.remove(tensor.name)
         if wanted:

@@ -73,13 +73,12 @@ def checkpoint_targets(model: PoolingModel) -> dict[str, list[Target]]:
     return targets
 
 
-def check_shape(tensor: StoredTensor, wanted: Sequence[int]) -> None:
-    """Raise CheckpointError, with both shapes, for a tensor that is not of the shape a layer needs."""
-    if tuple(tensor.shape) != tuple(wanted):
-        raise CheckpointError(
-            f"{tensor.name} in {tensor.path} has the shape {list(tensor.shape)} where the model needs {list(wanted)}: "
-            "use weights that fit config.json."
-        )
+def wrong_shape(tensor: StoredTensor, wanted: Sequence[int]) -> CheckpointError:
+    """The error, with both shapes, for a tensor that is not of a shape that its layer accepts."""
+    return CheckpointError(
+        f"{tensor.name} in {tensor.path} has the shape {list(tensor.shape)} where the model needs {list(wanted)}: use "
+        "weights that fit config.json."
+    )
 
 
 def _found(
@@ -93,7 +92,7 @@ def _found(
             name = _plain_name(tensor.name, model.checkpoint_prefixes)
             if name in targets:
                 found[name] = tensor
-            elif not name.startswith(model.checkpoint_ignored):
+            elif not model.ignores(name):
                 surplus.append(f"{tensor.name} {list(tensor.shape)}")
     missing = [
         f"{name} {list(_wanted_shape(places[0]))}" for name, places in sorted(targets.items()) if name not in found
@@ -110,7 +109,8 @@ def _found(
         )
     for name, tensor in found.items():
         for place in targets[name]:
-            check_shape(tensor, _wanted_shape(place))
+            if not place.layer.accepts(place.parameter, tensor.shape, place.shard):
+                raise wrong_shape(tensor, _wanted_shape(place))
     return found
 
 

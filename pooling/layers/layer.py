@@ -54,12 +54,16 @@ class WeightedLayer(Layer):
         """The shape of the tensor in the checkpoint that fills a parameter, all ranks' parts together."""
         return tuple(getattr(self, parameter).shape)
 
+    def accepts(self, parameter: str, shape: Sequence[int], shard: str | None = None) -> bool:
+        """Whether a tensor of this shape can fill a parameter."""
+        return tuple(shape) == tuple(self.stored_shape(parameter, shard))
+
     def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
         """Fill a parameter with a tensor of the checkpoint, or with this rank's part of it.
 
         Args:
             parameter: an attribute of this layer.
-            stored: of the shape that `stored_shape` gives.
+            stored: of a shape that this layer `accepts`.
             shard: which of `shards` it is.
         """
         for rows in slabs(0, stored.shape[0], _row_bytes(stored.shape)):

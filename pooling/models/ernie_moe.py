@@ -28,28 +28,34 @@ class ErnieMoeForPooling(ErnieForPooling):
     }
 
     def layer(self, config: Settings, shape: DecoderShape, number: int, kind: str) -> Layer:
-        return DecoderLayer(shape, self.plan, kind, _experts(config, shape) if _has_experts(config, number) else None)
+        experts = self.experts(config, shape) if has_experts(config, number) else None
+        return DecoderLayer(shape, self.plan, kind, experts)
+
+    @classmethod
+    def experts(cls, config: Settings, shape: DecoderShape) -> MixtureOfExperts:
+        """The experts of one layer."""
+        inner = config.integer("moe_intermediate_size")
+        return MixtureOfExperts(
+            shape.hidden,
+            inner,
+            experts=config.integer("moe_num_experts", "num_experts"),
+            chosen=config.integer("moe_k", "num_experts_per_tok"),
+            shared_inner=inner * int(config.number("moe_num_shared_experts", default=0)),
+            act=shape.act,
+            bias=shape.feed_forward_bias,
+            least_sum=config.number("moe_norm_min", default=1e-12),
+        )
 
 
-def _has_experts(config: Settings, number: int) -> bool:
-    """Whether the layer of that number, from 0, has experts."""
+def has_experts(config: Settings, number: int) -> bool:
+    """Whether the layer of that number, from 0, has experts; where `mlp_layer_types` lists the layers, it counts."""
+    layers = config.integer("num_hidden_layers")
+    types = config.texts("mlp_layer_types")
+    if types is not None:
+        if len(types) != layers:
+            raise config.refuse("mlp_layer_types", types, f"it must name each of the model's {layers} layers")
+        return types[number] == "sparse"
     first = int(config.number("moe_layer_start_index", default=1))
     last = int(config.number("moe_layer_end_index", default=-1))
-    if last < 0:
-        last = config.integer("num_hidden_layers") - 1
     interval = config.integer("moe_layer_interval", default=1)
-    return first <= number <= last and (number + 1) % interval == 0
-
-
-def _experts(config: Settings, shape: DecoderShape) -> MixtureOfExperts:
-    inner = config.integer("moe_intermediate_size")
-    return MixtureOfExperts(
-        shape.hidden,
-        inner,
-        experts=config.integer("moe_num_experts", "num_experts"),
-        chosen=config.integer("moe_k", "num_experts_per_tok"),
-        shared_inner=inner * int(config.number("moe_num_shared_experts", default=0)),
-        act=shape.act,
-        bias=shape.feed_forward_bias,
-        least_sum=config.number("moe_norm_min", default=1e-12),
-    )
+    return first <= number <= (last if last >= 0 else layers - 1) and (number + 1) % interval == 0

@@ -10,6 +10,7 @@ from pooling.architectures import Head
 from pooling.config import ModelSpec
 from pooling.layers.layer import Layer, Stored, WeightedLayer
 from pooling.layers.linear import Linear
+from pooling.layers.stored_either_way import LinearStoredEitherWay
 from pooling.precision import current_precision, product, write
 
 
@@ -28,19 +29,19 @@ class RewardHead(Layer):
 
 
 class GatedRewardHead(Layer):
-    """down(SiLU(gate(x)) * up(x)) with an inner width of 2h and one score: Ernie4_5_VLMoeForProcessRewardModel."""
+    """down(SiLU(gate(x)) * up(x)), as wide inside as outside, one score: Ernie4_5_VLMoeForProcessRewardModel."""
 
     checkpoint_names: ClassVar[Mapping[str, str]] = {"gate_up.": "rm_head.up_gate_proj.", "down.": "rm_head.down_proj."}
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.inner = 2 * hidden
-        self.gate_up = Linear(hidden, 2 * self.inner, bias=False)  # stored as one tensor, the gate first
-        self.down = Linear(self.inner, 1, bias=False)
+        self.hidden = hidden
+        self.gate_up = LinearStoredEitherWay(hidden, 2 * hidden, bias=False)  # the gate's rows first
+        self.down = LinearStoredEitherWay(hidden, 1, bias=False)
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
         merged = self.gate_up(rows)
-        return self.down(functional.silu(merged[:, : self.inner]) * merged[:, self.inner :])
+        return self.down(functional.silu(merged[:, : self.hidden]) * merged[:, self.hidden :])
 
 
 class LinearHead(Layer):

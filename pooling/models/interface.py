@@ -56,6 +56,10 @@ class PoolingModel(Layer):
         """
         raise NotImplementedError
 
+    def ignores(self, name: str) -> bool:
+        """Whether pooling does not need a tensor of this name, given without its prefix."""
+        return name.startswith(self.checkpoint_ignored)
+
     @classmethod
     def classification_head(cls, spec: ModelSpec) -> Layer:
         """The head of this family's `*ForSequenceClassification`: rows [rows, hidden size] -> [rows, labels]."""
