@@ -107,7 +107,8 @@ class Renderer:
             place = f"{self._template.path.name}, line {error.lineno}"
             raise bad_request(f"The chat template of this model ({place}) is broken: {error}.", "messages") from error
         except Exception as error:
-            raise bad_request(f"The chat template refuses these messages: {error}.", "messages") from error
+            reason = str(error).rstrip(". ") or type(error).__name__
+            raise bad_request(f"The chat template refuses these messages: {reason}.", "messages") from error
 
     @functools.cached_property
     def _compiled(self) -> jinja2.Template:
