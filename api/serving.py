@@ -56,6 +56,18 @@ def model_options(options: Options) -> ModelOptions:
     )
 
 
+def example_call(directory: Path, options: Options) -> tuple[str, dict[str, object]]:
+    """A route that the model serves, and fields of a call of it for a user to try."""
+    tasks = resolve_spec(directory, model_options(options)).tasks
+    if "embed" in tasks:
+        return ROUTES["embed"], {"input": "A millpond stores water."}
+    asked = "What does a millpond store?"
+    if "score" in tasks and read_chat_template(directory) is None:
+        return ROUTES["score"], {"query": asked, "documents": ["A millpond stores water.", "Rain falls."]}
+    answered = [{"role": "user", "content": asked}, {"role": "assistant", "content": "Water."}]
+    return ROUTES["reward"], {"messages": answered}
+
+
 def served_name(options: Options) -> str:
     """The name of the model towards callers: the option, else the hub id, else the directory's name."""
     if options.served_model_name:

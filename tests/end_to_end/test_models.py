@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -99,15 +100,29 @@ def test_a_conversation_is_embedded_as_its_template_renders_it(prompted: httpx.C
     assert framed["usage"]["prompt_tokens"] == known["tokens"] + 2
 
 
-def test_an_embedding_of_every_token_is_not_mistaken_for_one_of_the_input(redis_url: str) -> None:
-    options = ["--model", str(TINY_BERT), "--redis-url", redis_url, "--pooler-config", '{"pooling_type": "ALL"}']
+@pytest.mark.parametrize(
+    ("model", "path", "body", "message"),
+    [
+        (TINY_BERT, "/v1/embeddings", {"input": "water"}, "ALL, which gives a vector for each token"),
+        (
+            FAMILIES / "bert-classifier",
+            "/v1/chat/reward",
+            {"messages": [2, 3]},
+            "ALL and gives 3 numbers for each token",
+        ),
+    ],
+)
+def test_rows_for_every_token_are_not_mistaken_for_one(
+    redis_url: str, model: Path, path: str, body: dict[str, object], message: str
+) -> None:
+    options = ["--model", str(model), "--redis-url", redis_url, "--pooler-config", '{"pooling_type": "ALL"}']
     # What is refused needs no worker.
     server = Millpond("api", options)
     try:
         server.wait_for_line("^serving; try")
         with client_of(server) as client:
-            error = checked(client.post("/v1/embeddings", json={"input": "water"}), 400)
+            error = checked(client.post(path, json=body), 400)
             assert (error["param"], error["code"]) == ("model", "task_not_supported")
-            assert "ALL, which gives a vector for each token" in str(error["message"])
+            assert message in str(error["message"])
     finally:
         server.stop()

@@ -262,5 +262,6 @@ def test_the_routes_are_described_with_an_example(outcome: httpx.Client) -> None
     assert score(outcome.post("/v1/chat/reward", json=example))
 
 
-def test_nonsense_leaves_the_server_well(outcome: httpx.Client) -> None:
+def test_nonsense_leaves_the_servers_well(outcome: httpx.Client, process: httpx.Client) -> None:
     assert outcome.get("/ready").status_code == 200
+    assert process.get("/ready").status_code == 200
