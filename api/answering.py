@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from fastapi import Request
 
 from api.errors import ApiError
-from api.serving import ServedModel, TokenIds
+from api.sequences import Sequences
+from api.serving import ServedModel
+from pooling.tokenizing import TokenIds
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Vector
 from scheduler.results import Callers
@@ -21,20 +23,20 @@ async def vectors_of(
     callers: Callers,
     model: ServedModel,
     request_id: str,
-    sequences: Sequence[TokenIds],
+    sequences: Sequences,
     *,
-    dimensions: int | None,
-    normalize: bool | None,
+    dimensions: int | None = None,
+    normalize: bool | None = None,
     seconds: float,
 ) -> list[bytes]:
-    """One vector a sequence, little-endian float32.
+    """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
 
     When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
 
     Raises:
         ApiError: 504 after `seconds`, 499 when the caller left, or what became of an item.
     """
-    items = items_of(request_id, sequences, dimensions, normalize)
+    items = items_of(request_id, sequences.ids, sequences.second_from, dimensions, normalize)
     waiting = asyncio.ensure_future(callers.submit(model.keys, Lane.INTERACTIVE, request_id, items))
     leaving = asyncio.ensure_future(_disconnect(request))
     try:
@@ -49,20 +51,24 @@ async def vectors_of(
     vectors = []
     for index, result in enumerate(results):
         if isinstance(result, Failure):
-            raise _failure(index, result)
+            raise _failure(sequences, index, result)
         assert isinstance(result, Vector)
         vectors.append(result.data)
     return vectors
 
 
 def items_of(
-    request_id: str, sequences: Sequence[TokenIds], dimensions: int | None = None, normalize: bool | None = None
+    request_id: str,
+    ids: Sequence[TokenIds],
+    second_from: Sequence[int | None] = (),
+    dimensions: int | None = None,
+    normalize: bool | None = None,
 ) -> list[Item]:
-    """The items of a request that is accepted now, one a sequence."""
+    """The items of a request that is accepted now, one a sequence; `second_from` may be left out without pairs."""
     created_ms = time.time_ns() // 1_000_000
     return [
-        Item(request_id, index, ids.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize)
-        for index, ids in enumerate(sequences)
+        Item(request_id, index, each.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize, second)
+        for index, (each, second) in enumerate(zip(ids, second_from or [None] * len(ids), strict=True))
     ]
 
 
@@ -79,12 +85,12 @@ def _gave_up(caller_left: bool, seconds: float) -> ApiError:
     )
 
 
-def _failure(index: int, failure: Failure) -> ApiError:
+def _failure(sequences: Sequences, index: int, failure: Failure) -> ApiError:
     # The queue has tried before: a client that tries again by itself would only take more workers down.
     return ApiError(
         failure.status,
-        f"input[{index}]: {failure.message}",
-        param="input",
+        f"{sequences.place(index)}: {failure.message}",
+        param=sequences.field,
         code=failure.code,
         headers={"x-should-retry": "false"},
     )

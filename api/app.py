@@ -16,7 +16,7 @@ from api.canary import Canary
 from api.errors import answer_errors
 from api.observing import Observing
 from api.options import Options
-from api.routes import embeddings, health, models
+from api.routes import embeddings, health, models, rerank, reward
 from api.serving import ServedModel, served_name
 from api.state import State
 from scheduler.connection import connect_async
@@ -47,10 +47,10 @@ def create_app(options: Options, checkpoint: Path) -> FastAPI:
     app = FastAPI(
         title="Millpond",
         version=version("millpond"),
-        description="Embeddings from a durable queue.",
+        description="Embeddings, rewards and reranking from a durable queue.",
         lifespan=lifespan,
     )
-    for module in (embeddings, models, health):
+    for module in (embeddings, reward, rerank, models, health):
         app.include_router(module.router)
     answer_errors(app)
     app.add_middleware(Observing)

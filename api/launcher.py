@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import logging
 import os
 import shlex
@@ -23,7 +24,7 @@ from redis.exceptions import RedisError
 from api import embedded_redis
 from api.errors import LaunchError
 from api.options import API, SCHEDULER, SERVE, WORKER, Options
-from api.serving import checkpoint_directory, served_name
+from api.serving import checkpoint_directory, example_call, served_name
 from api.supervisor import Role, Supervisor
 from scheduler.connection import check_server, connect, connect_async
 from scheduler.errors import SchedulerError
@@ -81,7 +82,7 @@ class _Launch:
                 if starting.done():
                     starting.result()
                     if plan.listener:
-                        self._show_curl(options)
+                        self._show_curl(options, Path(plan.environment["MILLPOND_CHECKPOINT"]))
                     await stopping
                 self._say("stopping")
             finally:
@@ -205,9 +206,10 @@ class _Launch:
 
         return Role("redis", embedded_redis.server_command(server, directory), probe=probe, stop_seconds=2.0)
 
-    def _show_curl(self, options: Options) -> None:
-        body = f'{{"model": "{served_name(options)}", "input": "A millpond stores water."}}'
-        url = f"http://{_in_url(options.host)}:{options.port}/v1/embeddings"
+    def _show_curl(self, options: Options, checkpoint: Path) -> None:
+        route, fields = example_call(checkpoint, options)
+        body = json.dumps({"model": served_name(options), **fields})
+        url = f"http://{_in_url(options.host)}:{options.port}{route}"
         self._say(f"serving; try:\n  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
 
 

@@ -1,29 +1,33 @@
 """The served model as the api sees it: its names, its limits, its tokenizer. No weights, no Paddle."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+from typing import TypeVar
 
 from api.errors import ApiError, LaunchError
 from api.options import Options
+from api.pairing import Pairing, pairing_of
+from api.rendering import Renderer
+from pooling.chat_template import read_chat_template
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
-from pooling.tokenizing import Tokenizer
+from pooling.tokenizing import TokenIds, Tokenizer
 from scheduler.keys import ModelKeys
-
-TokenIds = npt.NDArray[np.int32]
 
 INLINE_CHARACTERS = 2_000
 """Shorter work is tokenised on the event loop: a hop to a thread costs more than its fraction of a millisecond."""
 
 OWN_NAMES = (None, "", "default")
 """What callers write who mean the served model, whatever it is called."""
+
+ROUTES = {"embed": "/v1/embeddings", "reward": "/v1/chat/reward", "score": "/v1/rerank"}
+"""Where each task is to be had."""
+
+T = TypeVar("T")
 
 
 def checkpoint_directory(options: Options) -> Path:
@@ -35,6 +39,7 @@ def checkpoint_directory(options: Options) -> Path:
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
         resolve_spec(directory, model_options(options))
+        read_chat_template(directory)
     except PoolingError as error:
         raise LaunchError(str(error)) from error
     return directory
@@ -52,6 +57,18 @@ def model_options(options: Options) -> ModelOptions:
     )
 
 
+def example_call(directory: Path, options: Options) -> tuple[str, dict[str, object]]:
+    """A route that the model serves, and fields of a call of it for a user to try."""
+    tasks = resolve_spec(directory, model_options(options)).tasks
+    if "embed" in tasks:
+        return ROUTES["embed"], {"input": "A millpond stores water."}
+    asked = "What does a millpond store?"
+    if "score" in tasks and read_chat_template(directory) is None:
+        return ROUTES["score"], {"query": asked, "documents": ["A millpond stores water.", "Rain falls."]}
+    answered = [{"role": "user", "content": asked}, {"role": "assistant", "content": "Water."}]
+    return ROUTES["reward"], {"messages": answered}
+
+
 def served_name(options: Options) -> str:
     """The name of the model towards callers: the option, else the hub id, else the directory's name."""
     if options.served_model_name:
@@ -62,7 +79,14 @@ def served_name(options: Options) -> str:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model that requests may name."""
+    """One model that requests may name.
+
+    Attributes:
+        special_tokens: how many the tokenizer puts around a text.
+        renderer: makes text of messages; None where the checkpoint has no chat template.
+        pairing: makes sequences of a query and its documents; None where it is not known how.
+        threads: where longer texts are rendered and tokenised.
+    """
 
     name: str
     spec: ModelSpec
@@ -70,6 +94,8 @@ class ServedModel:
     keys: ModelKeys
     created: int
     special_tokens: int
+    renderer: Renderer | None
+    pairing: Pairing | None
     threads: ThreadPoolExecutor
 
     @classmethod
@@ -78,8 +104,18 @@ class ServedModel:
         spec = resolve_spec(directory, model_options(options))
         tokenizer = Tokenizer.from_spec(spec)
         framed, bare = tokenizer.encode(["a"])[0], tokenizer.encode(["a"], add_special_tokens=False)[0]
-        threads = ThreadPoolExecutor(2, "tokenize")
-        return cls(name, spec, tokenizer, ModelKeys(name), created, len(framed) - len(bare), threads)
+        template = read_chat_template(directory)
+        return cls(
+            name,
+            spec,
+            tokenizer,
+            ModelKeys(name),
+            created,
+            special_tokens=len(framed) - len(bare),
+            renderer=Renderer(template) if template else None,
+            pairing=pairing_of(spec, tokenizer, template) if "score" in spec.tasks else None,
+            threads=ThreadPoolExecutor(2, "tokenize"),
+        )
 
     def check_name(self, wanted: str | None) -> None:
         """Raises a 404 that lists the served names, when a request names another model."""
@@ -94,16 +130,37 @@ class ServedModel:
     def check_task(self, task: str) -> None:
         """Raises a 400 that lists what the model is served for, when that is not among it."""
         if task not in self.spec.tasks:
+            tasks = " and ".join(f"{each} ({ROUTES[each]})" if each in ROUTES else each for each in self.spec.tasks)
             raise ApiError(
                 400,
-                f"{self.name} is served for {', '.join(self.spec.tasks)}, not for {task}: its head gives scores.",
+                f"{self.name} is served for {tasks}, not for {task}: serve a model that is.",
                 param="model",
                 code="task_not_supported",
             )
 
+    def prompt(self, name: str | None) -> str:
+        """The text before each text that is embedded: the prompt of this name, or the default where there is one.
+
+        Raises:
+            ApiError: 400 that lists the prompts, when there is none of this name.
+        """
+        prompts = self.spec.prompts
+        name = prompts.default if name is None else name
+        if name is None:
+            return ""
+        if name not in prompts.texts:
+            known = f"its prompts are {', '.join(prompts.texts)}" if prompts.texts else "it has none"
+            raise ApiError(
+                400, f"{self.name} has no prompt {name!r}: {known}.", param="prompt_name", code="invalid_value"
+            )
+        return prompts.texts[name]
+
     async def tokenize(self, texts: Sequence[str], add_special_tokens: bool) -> list[TokenIds]:
         """The texts' token ids, int32 [n] each, without holding up the event loop."""
-        if sum(map(len, texts)) <= INLINE_CHARACTERS:
-            return self.tokenizer.encode(texts, add_special_tokens)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, self.tokenizer.encode, texts, add_special_tokens)
+        return await self.aside(sum(map(len, texts)), self.tokenizer.encode, texts, add_special_tokens)
+
+    async def aside(self, characters: int, function: Callable[..., T], *arguments: object) -> T:
+        """What a function makes of texts with so many characters, without holding up the event loop."""
+        if characters <= INLINE_CHARACTERS:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)

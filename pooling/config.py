@@ -7,9 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pooling.architectures import Architecture, Convert, Head, class_pooling_type, known_architecture
+from pooling.chat_template import CHAT_TEMPLATE_FILE, SPECIAL_TOKENS_FILE
 from pooling.checkpoint import read_json, weight_files
 from pooling.errors import CheckpointError, OptionError
-from pooling.lengths import longest_sequence
+from pooling.lengths import TOKENIZER_CONFIG_FILE, longest_sequence
 from pooling.pooler_config import OPTION, Activation, PoolerConfig, PoolingType, overridden, read_option
 from pooling.sentence_transformers import (
     MODULES_FILE,
@@ -72,8 +73,11 @@ class ModelSpec:
         embedding_dimensions: the numbers in an embedding when no `dimensions` are asked for.
         labels: the scores that the head gives for a row; 0 without a head.
         label_names: what they are called (config.json's id2label), in order.
+        activation_stated: whether the checkpoint or the user says what is applied to scores.
         dense: linear layers behind the pooler, in order.
         prompts: texts that callers may have put before their input.
+        reads_messages: whether Sentence Transformers renders inputs by the chat template; None without modules.json,
+            when it does so where there is a template.
         tied_embeddings: whether the language-model head is the embedding.
         dtype: the type of weights and activations.
         fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
@@ -94,9 +98,11 @@ class ModelSpec:
     embedding_dimensions: int
     labels: int
     label_names: tuple[str, ...]
+    activation_stated: bool
     pooler: PoolerConfig
     dense: tuple[Dense, ...]
     prompts: Prompts
+    reads_messages: bool | None
     tied_embeddings: bool
     dtype: str
     fingerprint: str
@@ -154,7 +160,8 @@ def resolve_spec(
         "convert": "--convert" if options.convert != "auto" else f"the name {architecture.name}",
     }
     overrides = read_option(options.pooler_config)
-    pooler = overridden(_pooler(architecture, convert, modules, whole, origins), overrides)
+    stated = cross_encoder_activation(whole)
+    pooler = overridden(_pooler(architecture, convert, modules, whole, stated, origins), overrides)
     origins |= {f"pooler.{name}": OPTION for name in overrides}
     head = Head.TOKENS if pooler.returned_token_ids else architecture.head
     hidden_size = settings.integer("hidden_size", "dim")
@@ -173,9 +180,11 @@ def resolve_spec(
         embedding_dimensions=modules.dense[-1].outputs if modules.dense else hidden_size,
         labels=_labels(head, architecture, pooler, len(label_names)),
         label_names=label_names,
+        activation_stated=stated is not None or "activation" in overrides,
         pooler=pooler,
         dense=modules.dense,
         prompts=read_prompts(directory),
+        reads_messages=modules.reads_messages,
         tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
         dtype=_dtype(options, settings, whole),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
@@ -188,7 +197,12 @@ def resolve_spec(
 
 
 def _pooler(
-    architecture: Architecture, convert: Convert, modules: Modules, config: Settings, origins: dict[str, str]
+    architecture: Architecture,
+    convert: Convert,
+    modules: Modules,
+    config: Settings,
+    stated: tuple[Activation, str] | None,
+    origins: dict[str, str],
 ) -> PoolerConfig:
     """The pooler before `--pooler-config`: the class's default, over which modules.json takes precedence."""
     pooling_type, origin = PoolingType.LAST, f"--convert {convert}"
@@ -207,9 +221,8 @@ def _pooler(
         origin = f"the head of {architecture.name}"
     if modules.pooling_type:
         pooling_type, origin = modules.pooling_type, MODULES_FILE
-    stated = cross_encoder_activation(config)
     if stated:
-        activation, activation_origin = stated, CONFIG_FILE
+        activation, activation_origin = stated
     normalize = modules.normalize if modules.present else True
     origins["pooler.pooling_type"] = origin
     origins["pooler.activation"] = activation_origin
@@ -226,11 +239,11 @@ def _pooler(
 def _tasks(head: Head, pooler: PoolerConfig, labels: int) -> tuple[str, ...]:
     if head is Head.NONE:
         return ("embed",)
-    if pooler.pooling_type is PoolingType.STEP or head in (Head.REWARD, Head.GATED_REWARD):
+    if pooler.pooling_type in (PoolingType.STEP, PoolingType.ALL) or head in (Head.REWARD, Head.GATED_REWARD):
         return ("reward",)
-    if head is Head.TOKENS or labels == 1:
+    if labels == 1 or len(pooler.returned_token_ids) in (1, 2):
         return ("reward", "score")
-    return ("classify", "reward")
+    return ("reward",) if head is Head.TOKENS else ("classify", "reward")
 
 
 def _label_names(config: Settings, head: Head) -> tuple[str, ...]:
@@ -309,7 +322,8 @@ def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]
         f"{options.convert} {options.dtype} {sorted(read_option(options.pooler_config).items())}\n".encode()
     )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
-    names = (CONFIG_FILE, "tokenizer.json", MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE)
+    names = [CONFIG_FILE, MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE]
+    names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE]
     for path in [*(directory / name for name in names), *module_configs]:
         if path.exists():
             content = path.read_bytes()

@@ -1,11 +1,10 @@
 """From the vectors of tokens to the rows of a result, and from rows to its numbers."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from pooling.activations import activated
 from pooling.packed import PackedBatch
 from pooling.pooler_config import Activation, PoolerConfig, PoolingType
 from pooling.precision import as_type
@@ -86,21 +85,4 @@ def finished_scores(logits: Rows, activation: Activation, good: int | None) -> R
         difference = logits[:, good : good + 1] - logits[:, 1 - good : 2 - good]
         activation = Activation.SIGMOID if activation is Activation.SOFTMAX else activation
         logits = difference
-    return np.ascontiguousarray(ACTIVATIONS[activation](logits), dtype="<f4")
-
-
-def _softmax(x: Rows) -> Rows:
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def _sigmoid(x: Rows) -> Rows:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # never overflows
-
-
-ACTIVATIONS: Mapping[Activation, Callable[[Rows], Rows]] = {
-    Activation.NONE: np.asarray,
-    Activation.SIGMOID: _sigmoid,
-    Activation.SOFTMAX: _softmax,
-    Activation.TANH: np.tanh,
-}
+    return np.ascontiguousarray(activated(logits, activation), dtype="<f4")

@@ -64,6 +64,7 @@ class Modules:
         normalize: whether it has a Normalize module.
         dense: its Dense modules, in order.
         score_token_ids: the tokens of a LogitScore module, the one that means yes first.
+        reads_messages: whether its Transformer module is given conversations, to be rendered by the chat template.
     """
 
     present: bool = False
@@ -71,6 +72,7 @@ class Modules:
     normalize: bool = False
     dense: tuple[Dense, ...] = ()
     score_token_ids: tuple[int, ...] = ()
+    reads_messages: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def read_modules(directory: Path) -> Modules:
                 f"{path} has {entry.get('type')} in place {position}, which is not supported: use a model made of "
                 "Transformer, Pooling and, optionally, Dense and Normalize, or of Transformer and LogitScore."
             )
-    return Modules(True, pooling_type, normalize, tuple(dense), score_token_ids)
+    return Modules(True, pooling_type, normalize, tuple(dense), score_token_ids, _reads_messages(directory))
 
 
 def read_prompts(directory: Path) -> Prompts:
@@ -134,20 +136,35 @@ def read_prompts(directory: Path) -> Prompts:
     return Prompts(MappingProxyType(texts), None if default is None else str(default))
 
 
-def cross_encoder_activation(config: Settings) -> Activation | None:
-    """The activation that a CrossEncoder's config.json states, or None where it states none.
+def cross_encoder_activation(config: Settings) -> tuple[Activation, str] | None:
+    """The activation that a CrossEncoder's files state, and the name of the file; None where they state none.
+
+    Sentence Transformers writes it beside the prompts today, and wrote it into config.json before; the former wins.
 
     Raises:
         CheckpointError: it is not one that is supported.
     """
-    section = config.section("sentence_transformers")
-    stated = (section.get("activation_fn") if section else None) or config.get("sbert_ce_default_activation_function")
+    path = config.path.parent / PROMPTS_FILE
+    settings = Settings(read_json(path), path) if path.exists() else config
+    stated = settings.get("activation_fn")
+    if stated is None:
+        settings, section = config, config.section("sentence_transformers")
+        stated = section.get("activation_fn") if section else None
+    if stated is None:
+        stated = config.get("sbert_ce_default_activation_function")
     if stated is None:
         return None
     name = str(stated).rpartition(".")[2]
     if name not in _ACTIVATIONS:
-        raise config.refuse("activation_fn", stated, f"use a model with one of {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name]
+        raise settings.refuse("activation_fn", stated, f"use a model with one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name], settings.path.name
+
+
+def _reads_messages(directory: Path) -> bool:
+    """Whether sentence_bert_config.json lists "message" among its modalities; older ones list none and mean text."""
+    path = directory / SENTENCE_CONFIG_FILE
+    modalities = read_json(path).get("modality_config") if path.exists() else None
+    return isinstance(modalities, dict) and "message" in modalities
 
 
 def _pooling_type(path: Path) -> PoolingType:

@@ -23,6 +23,7 @@ class Item:
 
     `ids` are the sequence's token ids, little-endian int32. `dimensions` and `normalize` are the caller's pooling
     parameters, None where the model's own setting holds. `created_ms` is the Unix time of its acceptance.
+    `second_from` is the place in `ids` where the second text of a pair begins as another segment, None for one text.
     """
 
     request_id: str
@@ -31,6 +32,7 @@ class Item:
     created_ms: int
     dimensions: int | None = None
     normalize: bool | None = None
+    second_from: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -39,16 +41,19 @@ class Item:
 
     def encode(self) -> bytes:
         """The item as msgpack."""
-        packed: bytes = msgpack.packb(
-            [self.request_id, self.index, self.ids, self.created_ms, self.dimensions, self.normalize]
-        )
+        pooling = (self.dimensions, self.normalize, self.second_from)
+        packed: bytes = msgpack.packb([self.request_id, self.index, self.ids, self.created_ms, *pooling])
         return packed
 
     @classmethod
     def decode(cls, data: bytes) -> "Item":
-        """The item that `encode` wrote. Fields that a later version added at the end are ignored."""
+        """The item that `encode` wrote, perhaps in another version.
+
+        Fields are only ever added at the end: those of a later version are ignored, those that an earlier version did
+        not write keep their defaults.
+        """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:6])
+        return cls(*fields[:7])
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class Resident:
 
 def _pooling_input(leased: LeasedItem) -> PoolingInput:
     item = leased.item
-    return PoolingInput(np.frombuffer(item.ids, "<i4"), dimensions=item.dimensions, normalize=item.normalize)
+    return PoolingInput(np.frombuffer(item.ids, "<i4"), item.second_from, item.dimensions, item.normalize)
 
 
 def _insist(call: Callable[[Redis], T], redis: Redis, what: str) -> T:

@@ -10,6 +10,9 @@ MAX_INPUTS = 2_048
 
 SHAPES = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
 
+WANTED = {"input": f"{SHAPES}, all of one kind", "messages": "a list of messages, or a list of token ids"}
+"""What a field that may hold token ids is to be."""
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -37,11 +40,11 @@ def parse_inputs(value: object, vocabulary_size: int) -> Inputs:
     if isinstance(value, str):
         return Texts([_text(value, "input")])
     if not isinstance(value, list):
-        raise bad_request(f"input must be {SHAPES}; it is {_kind(value)}.", "input", "invalid_type")
+        raise bad_request(f"input must be {SHAPES}; it is {kind_of(value)}.", "input", "invalid_type")
     if not value:
         raise bad_request("input is an empty list: send at least one input.", "input", "empty")
     if type(value[0]) is int:
-        return Tokens([_ids(value, "input", vocabulary_size)])
+        return Tokens([token_ids(value, "input", vocabulary_size)])
     if len(value) > MAX_INPUTS:
         raise bad_request(
             f"input has {len(value)} entries, over the {MAX_INPUTS} of one call: send several calls.",
@@ -51,7 +54,7 @@ def parse_inputs(value: object, vocabulary_size: int) -> Inputs:
     if isinstance(value[0], str):
         return Texts([_text(each, f"input[{index}]") for index, each in enumerate(value)])
     if isinstance(value[0], list):
-        return Tokens([_ids(each, f"input[{index}]", vocabulary_size) for index, each in enumerate(value)])
+        return Tokens([token_ids(each, f"input[{index}]", vocabulary_size) for index, each in enumerate(value)])
     raise _wrong_shape(value[0], "input[0]")
 
 
@@ -63,11 +66,13 @@ def _text(value: object, place: str) -> str:
     return value
 
 
-def _ids(value: object, place: str, vocabulary_size: int) -> Sequence[int]:
+def token_ids(value: object, place: str, vocabulary_size: int) -> Sequence[int]:
+    """A list of the model's token ids; raises a 400 that names the wrong entry of `place`."""
+    param = place.partition("[")[0]
     if not isinstance(value, list):
         raise _wrong_shape(value, place)
     if not value:
-        raise bad_request(f"{place} is an empty list: send at least one token id.", "input", "empty")
+        raise bad_request(f"{place} is an empty list: send at least one token id.", param, "empty")
     for position, each in enumerate(value):
         # A bool is an int to isinstance.
         if type(each) is not int:
@@ -77,17 +82,19 @@ def _ids(value: object, place: str, vocabulary_size: int) -> Sequence[int]:
                 f"{place}[{position}] is token id {each}, outside this model's vocabulary of {vocabulary_size} "
                 "(0 is the first). Ids must come from the served model's own tokenizer: send text instead "
                 "(in LangChain, check_embedding_ctx_length=False).",
-                "input",
+                param,
                 "token_id_out_of_range",
             )
     return value
 
 
 def _wrong_shape(value: object, place: str) -> ApiError:
-    return bad_request(f"{place} is {_kind(value)}; input must be {SHAPES}, all of one kind.", "input", "invalid_type")
+    param = place.partition("[")[0]
+    return bad_request(f"{place} is {kind_of(value)}; {param} must be {WANTED[param]}.", param, "invalid_type")
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What a JSON value is, in the words of an error message."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -6,19 +6,24 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic.config import JsonDict
 
 from api.errors import bad_request
+from api.protocol.common import ConversationRequest, Messages
+
+EXAMPLE: JsonDict = {"model": "default", "input": ["A millpond stores water.", "Rain falls."]}
 
 
-class EmbeddingRequest(BaseModel):
-    """`POST /v1/embeddings`. Fields that are not named here are accepted and ignored, as OpenAI's clients expect."""
+class EmbeddingRequest(ConversationRequest):
+    """`POST /v1/embeddings`, in two forms: `input` is one to 2,048 inputs, `messages` is one conversation."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
+    )
 
-    model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
     input: Any = Field(
-        ...,
+        None,
         description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs.",
         json_schema_extra={
             "anyOf": [
@@ -34,40 +39,39 @@ class EmbeddingRequest(BaseModel):
             ]
         },
     )
+    messages: Messages = Field(None, description="One conversation to embed, or its token ids.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="Vectors as numbers, or as base64 of little-endian float32."
     )
     dimensions: StrictInt | None = Field(
         None, ge=1, description="Length of the vectors, where the model can shorten them."
     )
-    user: StrictStr | None = Field(None, description="Taken and not used.")
-    truncate_prompt_tokens: StrictInt | None = Field(
-        None,
-        ge=-1,
-        description="Longer inputs are cut to so many tokens; -1 is the model's maximum. Absent: too long is an error.",
+    add_special_tokens: StrictBool | None = Field(
+        None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
-    add_special_tokens: StrictBool = Field(True, description="Whether the tokenizer frames texts as the model expects.")
     normalize: StrictBool | None = Field(None, description="Vectors of length 1 or not; null is the model's setting.")
+    prompt_name: StrictStr | None = Field(
+        None, description="Which of the checkpoint's prompts stands before each text; null is its default, if any."
+    )
 
-    @classmethod
-    def parse(cls, body: object) -> "EmbeddingRequest":
-        """The request, or a 400 that names the wrong field.
+    @property
+    def is_conversation(self) -> bool:
+        """Which of the two forms it has.
 
         Raises:
-            ApiError: a field has the wrong type or value.
+            ApiError: 400 when it has both or none.
         """
-        if not isinstance(body, dict):
-            raise bad_request("The body must be a JSON object.", code="invalid_type")
-        try:
-            return cls.model_validate(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0])
-            raise bad_request(f"{field}: {first['msg']}.", field) from error
+        if self.messages is None:
+            if "input" not in self.model_fields_set:
+                raise bad_request("Neither input nor messages is there: send one of them.", "input", "missing")
+            return False
+        if self.input is not None:
+            raise bad_request("Both input and messages are there: send one of them.", "messages")
+        return True
 
 
 def embedding_response(
-    request_id: str,
+    reply_id: str,
     created: int,
     model: str,
     vectors: Sequence[bytes],
@@ -80,7 +84,7 @@ def embedding_response(
         return base64.b64encode(vector).decode() if encoding_format == "base64" else np.frombuffer(vector, "<f4")
 
     body = {
-        "id": request_id,
+        "id": reply_id,
         "object": "list",
         "created": created,
         "model": model,

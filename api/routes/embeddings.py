@@ -1,17 +1,19 @@
 """`POST /v1/embeddings`, the way of a synchronous call: read, check, tokenise, queue, wait, reply."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from api.answering import vectors_of
 from api.body import read_json
+from api.conversing import tokenized_conversation
 from api.errors import bad_request
 from api.protocol.inputs import Texts, parse_inputs
 from api.protocol.openai import EmbeddingRequest, embedding_response
-from api.serving import ServedModel, TokenIds
+from api.protocol.schema import request_body
+from api.sequences import Limit, Sequences, sequences_within
+from api.serving import ServedModel
 from api.state import state_of
 from scheduler.metrics import STAGE_SECONDS
 
@@ -20,24 +22,20 @@ router = APIRouter()
 
 @router.post(
     "/v1/embeddings",
-    summary="Embed texts or token ids",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": EmbeddingRequest.model_json_schema()}},
-        }
-    },
+    summary="Embed texts, token ids or a conversation",
+    openapi_extra=request_body(EmbeddingRequest),
 )
 async def create_embeddings(request: Request) -> Response:
-    """OpenAI's embeddings, for texts and for token ids."""
+    """OpenAI's embeddings, for texts and for token ids; and FastDeploy's, for the messages of a conversation."""
     state = state_of(request)
     model, created = state.model, int(time.time())
     call = EmbeddingRequest.parse(await read_json(request, state.options.max_request_bytes))
     model.check_name(call.model)
     model.check_task("embed")
+    _check_rows(model)
     _check_dimensions(call.dimensions, model)
     with STAGE_SECONDS.labels(model.name, "tokenize").time():
-        sequences, cut = await _sequences(call, model)
+        sequences = await _sequences(call, model)
     with STAGE_SECONDS.labels(model.name, "wait").time():
         vectors = await vectors_of(
             request,
@@ -50,52 +48,43 @@ async def create_embeddings(request: Request) -> Response:
             seconds=state.options.request_timeout,
         )
     with STAGE_SECONDS.labels(model.name, "reply").time():
-        tokens = sum(map(len, sequences))
-        reply_id = f"embd-{request.state.request_id}"
-        body = embedding_response(reply_id, created, model.name, vectors, call.encoding_format, tokens)
-    headers = {"Millpond-Truncated-Inputs": str(cut)} if cut else None
-    return Response(body, headers=headers, media_type="application/json")
+        reply_id = call.request_id or f"embd-{request.state.request_id}"
+        body = embedding_response(reply_id, created, model.name, vectors, call.encoding_format, sequences.tokens)
+    return Response(body, headers=sequences.headers, media_type="application/json")
 
 
-async def _sequences(call: EmbeddingRequest, model: ServedModel) -> tuple[Sequence[TokenIds], int]:
-    """The inputs' token ids, cut where the caller allows it; and how many were cut."""
-    limit, may_cut = _limit(call.truncate_prompt_tokens, model)
+async def _sequences(call: EmbeddingRequest, model: ServedModel) -> Sequences:
+    """The inputs' token ids, cut where the caller allows it."""
+    limit = Limit.of(call.truncate_prompt_tokens, model)
+    if call.is_conversation:
+        if call.prompt_name is not None:
+            raise bad_request("prompt_name is for texts in input, not for messages: leave it out.", "prompt_name")
+        special = bool(call.add_special_tokens)
+        conversation = await tokenized_conversation(call, call.messages, model, add_special_tokens=special)
+        return sequences_within(limit, "messages", [conversation.ids], model)
     inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
     if isinstance(inputs, Texts):
-        sequences = await model.tokenize(inputs.values, call.add_special_tokens)
-    else:
-        sequences = [np.asarray(ids, dtype=np.int32) for ids in inputs.values]
-    cut = 0
-    for index, ids in enumerate(sequences):
-        if not len(ids):
-            raise bad_request(f"input[{index}] has no tokens: leave it out.", "input", "empty")
-        if len(ids) <= limit:
-            continue
-        if not may_cut:
-            raise bad_request(
-                f"input[{index}] has {len(ids)} tokens, over this model's {limit} (--max-model-len): shorten it, "
-                'or send "truncate_prompt_tokens": -1 to have it cut.',
-                "input",
-                "context_length_exceeded",
-            )
-        sequences[index] = model.tokenizer.truncate(ids, limit)
-        cut += 1
-    return sequences, cut
-
-
-def _limit(truncate: int | None, model: ServedModel) -> tuple[int, bool]:
-    """The most tokens an input may have, and whether longer ones are cut."""
-    longest, field = model.spec.max_model_len, "truncate_prompt_tokens"
-    if truncate is None or truncate == -1:
-        return longest, truncate == -1
-    fewest = model.special_tokens + 1
-    if not fewest <= truncate <= longest:
+        prompt = model.prompt(call.prompt_name)
+        texts = [prompt + text for text in inputs.values] if prompt else inputs.values
+        ids = await model.tokenize(texts, call.add_special_tokens is not False)
+    elif call.prompt_name is not None:
         raise bad_request(
-            f"{field} is {truncate}; it must be -1, or from {fewest} (the model's special tokens and one more) to "
-            f"{longest} (--max-model-len).",
-            field,
+            "prompt_name puts a text before texts, and input is token ids: leave it out, or send texts.", "prompt_name"
         )
-    return truncate, True
+    else:
+        ids = [np.asarray(each, dtype=np.int32) for each in inputs.values]
+    return sequences_within(limit, "input", ids, model)
+
+
+def _check_rows(model: ServedModel) -> None:
+    if model.spec.many_rows:
+        kind = model.spec.pooler.pooling_type
+        raise bad_request(
+            f"{model.name} pools by {kind}, which gives a vector for each token; this route gives one for each input: "
+            "serve it with another pooling_type in --pooler-config.",
+            "model",
+            "task_not_supported",
+        )
 
 
 def _check_dimensions(dimensions: int | None, model: ServedModel) -> None:

@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 
+from tests.end_to_end.errors import checked
 from tests.server import Millpond
 
 JSON = {"content-type": "application/json"}
@@ -46,18 +47,14 @@ BAD_FIELDS: list[tuple[str, dict[str, object], str, str]] = [
     ("truncation to -2", {"input": "a", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens", "-1"),
     ("truncation to 2", {"input": "a", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens", "from 3"),
     ("truncation beyond", {"input": "a", "truncate_prompt_tokens": 10**6}, "truncate_prompt_tokens", "--max-model-len"),
+    ("input and messages", {"input": "a", "messages": [1]}, "messages", "Both input and messages"),
+    ("neither of them", {"user": "me"}, "input", "Neither input nor messages"),
+    ("an unknown prompt", {"input": "a", "prompt_name": "query"}, "prompt_name", "no prompt 'query': it has none"),
+    ("messages without a template", {"messages": [{"role": "user", "content": "a"}]}, "messages", "no chat template"),
+    ("a priority that is no number", {"input": "a", "priority": "high"}, "priority", "integer"),
     ("a user that is no string", {"input": "a", "user": 3}, "user", "string"),
     ("a model that is no string", {"input": "a", "model": ["tiny-bert"]}, "model", "string"),
 ]
-
-
-def checked(reply: httpx.Response, status: int) -> dict[str, str | None]:
-    assert reply.status_code == status, reply.text
-    error: dict[str, str | None] = reply.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["type"] == ("not_found_error" if status == 404 else "invalid_request_error")
-    assert error["code"]
-    return error
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a checkpoint's small files say about how it is served."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import pytest
 
 from pooling.config import ModelOptions, resolve_spec
 from pooling.errors import CheckpointError, OptionError
-from pooling.pooler_config import PoolerConfig, PoolingType
+from pooling.pooler_config import Activation, PoolerConfig, PoolingType
 from tests.pooling.checkpoints import copied, edit_json
-from tests.pooling.conftest import TINY_BERT, TINY_BERT_CLS
+from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
+
+FAMILIES = GOLDEN / "families"
 
 
 @pytest.fixture
@@ -134,3 +138,52 @@ def test_the_fingerprint_counts_the_weights_of_modules(directory: Path) -> None:
     (directory / "2_Dense").mkdir()
     (directory / "2_Dense" / "model.safetensors").write_bytes(b"weights")
     assert resolve_spec(directory).fingerprint != original
+
+
+def test_an_activation_is_stated_by_the_checkpoint_or_the_user(directory: Path) -> None:
+    shutil.rmtree(directory)
+    copied(FAMILIES / "bert-reranker", directory)
+    silent = resolve_spec(directory)
+    assert (silent.activation_stated, silent.pooler.activation) == (False, Activation.NONE)
+    asked = resolve_spec(directory, ModelOptions(pooler_config='{"activation": "none"}'))
+    assert (asked.activation_stated, asked.pooler.activation) == (True, Activation.NONE)
+    edit_json(
+        directory / "config.json", lambda config: config.update(sbert_ce_default_activation_function="torch.nn.Tanh")
+    )
+    assert (resolve_spec(directory).pooler.activation, resolve_spec(directory).activation_stated) == ("tanh", True)
+    own = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "prompts": {}}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(own))
+    spec = resolve_spec(directory)
+    assert (spec.pooler.activation, spec.origins["pooler.activation"]) == (
+        "sigmoid",
+        "config_sentence_transformers.json",
+    )
+    assert spec.activation_stated
+    (directory / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": "mine.Squash"}))
+    with pytest.raises(CheckpointError, match=r"config_sentence_transformers\.json has activation_fn = 'mine\.Squash'"):
+        resolve_spec(directory)
+
+
+@pytest.mark.parametrize(
+    ("pooler_config", "tasks"),
+    [
+        (None, ("reward", "score")),
+        ('{"pooling_type": "ALL"}', ("reward",)),
+    ],
+)
+def test_what_gives_one_number_for_an_input_is_served_for_reranking(pooler_config: str | None, tasks: object) -> None:
+    assert resolve_spec(FAMILIES / "bert-reranker", ModelOptions(pooler_config=pooler_config)).tasks == tasks
+
+
+@pytest.mark.parametrize(("tokens", "tasks"), [([1], ("reward", "score")), ([1, 2, 3], ("reward",))])
+def test_of_single_tokens_one_or_two_make_a_relevance(tokens: list[int], tasks: object) -> None:
+    options = ModelOptions(pooler_config=json.dumps({"returned_token_ids": tokens}))
+    assert resolve_spec(FAMILIES / "qwen3-reranker", options).tasks == tasks
+
+
+def test_a_module_reads_messages_where_it_lists_them(directory: Path) -> None:
+    assert resolve_spec(FAMILIES / "bert-reranker").reads_messages is None
+    assert resolve_spec(directory).reads_messages is False
+    modalities = {"text": {"method": "forward"}, "message": {"method": "forward"}}
+    edit_json(directory / "sentence_bert_config.json", lambda config: config.update(modality_config=modalities))
+    assert resolve_spec(directory).reads_messages is True

@@ -3,19 +3,22 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pooling.config import resolve_spec
 from pooling.errors import CheckpointError
 from pooling.tokenizing import Tokenizer
-from tests.pooling.checkpoints import copied
+from tests.pooling.checkpoints import copied, edit_json
 from tests.pooling.conftest import GOLDEN, TINY_BERT, expected_of
 
 TINY = Tokenizer.from_spec(resolve_spec(TINY_BERT))
+FAMILIES = GOLDEN / "families"
 CLS, SEP = 2, 3
 
 
@@ -36,16 +39,16 @@ def test_the_default_model_gives_the_recorded_ids(minilm_directory: Path) -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(st.text(), min_size=1, max_size=4), special=st.booleans())
-def test_any_text_gives_the_ids_of_transformers(reference: object, texts: list[str], special: bool) -> None:
+def test_any_text_gives_the_ids_of_transformers(
+    reference: PreTrainedTokenizerFast, texts: list[str], special: bool
+) -> None:
     ours = TINY.encode(texts, add_special_tokens=special)
-    theirs = reference(texts, add_special_tokens=special)["input_ids"]  # type: ignore[operator]
+    theirs = reference(texts, add_special_tokens=special)["input_ids"]
     assert [ids.tolist() for ids in ours] == theirs
 
 
 @pytest.fixture(scope="module")
-def reference() -> object:
-    from transformers import AutoTokenizer
-
+def reference() -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(TINY_BERT)
 
 
@@ -60,7 +63,91 @@ def test_truncation_keeps_the_first_and_the_last_special_token(words: int, limit
 
 @given(ids=st.lists(st.integers(5, 90), max_size=30), limit=st.integers(1, 30))
 def test_ids_without_special_tokens_are_simply_cut(ids: list[int], limit: int) -> None:
-    assert TINY.truncate(np.array(ids, dtype=np.int32), limit).tolist() == ids[:limit]
+    given_ids = np.array(ids, dtype=np.int32)
+    assert TINY.truncate(given_ids, limit).tolist() == ids[:limit]
+    assert TINY.truncate(given_ids, limit, "left").tolist() == ids[-limit:]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@given(words=st.integers(1, 40), limit=st.integers(3, 40))
+def test_a_framed_text_is_cut_on_either_side_as_transformers_cuts_it(
+    reference: PreTrainedTokenizerFast, side: Literal["left", "right"], words: int, limit: int
+) -> None:
+    text = "the river and a mill " * words
+    reference.truncation_side = side
+    theirs = reference(text, truncation=True, max_length=limit)["input_ids"]
+    assert TINY.truncate(TINY.encode([text])[0], limit, side).tolist() == theirs
+
+
+@pytest.fixture(scope="module")
+def with_segments(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """The tiny tokenizer under the name of one that gives token types."""
+    directory = copied(TINY_BERT, tmp_path_factory.mktemp("bert") / "model")
+    edit_json(directory / "tokenizer_config.json", lambda config: config.update(tokenizer_class="BertTokenizer"))
+    return Tokenizer.from_spec(resolve_spec(directory))
+
+
+def test_pairs_are_the_ids_and_segments_of_transformers(
+    reference: PreTrainedTokenizerFast, with_segments: Tokenizer
+) -> None:
+    pairs = [("water", "The mill pond stores water."), ("a queue of requests", " "), (" ", "rain"), (" ", " ")]
+    for (first, second), ours in zip(pairs, with_segments.encode_pairs(pairs), strict=True):
+        theirs = reference(first, second, return_token_type_ids=True)
+        assert ours.ids.dtype == np.int32
+        assert ours.ids.tolist() == theirs["input_ids"]
+        assert ours.second_from is not None
+        assert ours.second_from == theirs["token_type_ids"].index(1)
+        assert theirs["token_type_ids"][ours.second_from :] == [1] * (len(ours.ids) - ours.second_from)
+        assert ours.ids[ours.second.start : ours.second.stop].tolist() == TINY.encode([second], False)[0].tolist()
+
+
+@given(words=st.integers(1, 30), limit=st.integers(8, 80))
+def test_a_pair_is_cut_at_the_end_of_its_second_text(
+    reference: PreTrainedTokenizerFast, with_segments: Tokenizer, words: int, limit: int
+) -> None:
+    query, document = "the water", "the river and a mill " * words
+    reference.truncation_side = "right"
+    theirs = reference(query, document, truncation="only_second", max_length=limit, return_token_type_ids=True)
+    cut = with_segments.encode_pairs([(query, document)])[0].cut(limit)
+    assert cut.ids.tolist() == theirs["input_ids"]
+    assert cut.second_from == theirs["token_type_ids"].index(1)
+    assert cut.cut(limit) is cut
+
+
+def test_a_first_text_that_leaves_no_room_for_the_second_is_not_cut() -> None:
+    pair = TINY.encode_pairs([("the water", "rain falls")])[0]
+    assert pair.cut(len(pair.ids) - 1).second == range(pair.second.start, pair.second.stop - 1)
+    with pytest.raises(ValueError, match="nothing of the second text"):
+        pair.cut(len(pair.ids) - len(pair.second))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer_class": "BertTokenizer"},
+        {"tokenizer_class": "BertTokenizerFast"},
+        {"tokenizer_class": None},
+        {"tokenizer_class": "PreTrainedTokenizerFast"},
+        {"tokenizer_class": "TokenizersBackend"},
+        {"tokenizer_class": "BertTokenizer", "model_input_names": ["input_ids", "attention_mask"]},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "token_type_ids"]},
+    ],
+)
+def test_a_pair_has_segments_where_transformers_hands_token_types_to_the_model(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    directory = copied(TINY_BERT, tmp_path / "model")
+    edit_json(directory / "tokenizer_config.json", lambda config: config.update(changes))
+    ours = Tokenizer.from_spec(resolve_spec(directory)).encode_pairs([("water", "The mill pond")])[0]
+    theirs = AutoTokenizer.from_pretrained(directory)("water", "The mill pond")
+    assert ours.ids.tolist() == theirs["input_ids"]
+    types = theirs.get("token_type_ids")
+    assert ours.second_from == (types.index(1) if types else None)
+
+
+def test_a_model_without_a_second_segment_gets_none() -> None:
+    roberta = Tokenizer.from_spec(resolve_spec(FAMILIES / "xlm-roberta-classifier"))
+    assert roberta.encode_pairs([("water", "rain")])[0].second_from is None
 
 
 def test_a_limit_too_small_for_the_special_tokens_still_holds() -> None:

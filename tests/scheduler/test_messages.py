@@ -1,5 +1,8 @@
 """What is written is read again, byte for byte."""
 
+from dataclasses import replace
+
+import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +18,19 @@ from scheduler.messages import Failure, Item, Vector, decode_result
         st.integers(0, 2**53),
         st.none() | st.integers(1, 4096),
         st.none() | st.booleans(),
+        st.none() | st.integers(0, 2**31),
     )
 )
 def test_an_item_survives_the_wire(item: Item) -> None:
     assert Item.decode(item.encode()) == item
     assert item.tokens == len(item.ids) / 4
+
+
+def test_an_item_of_an_earlier_or_later_version_is_read() -> None:
+    item = Item("r", 3, b"\1\0\0\0", 5, 12, False, 1)
+    fields = msgpack.unpackb(item.encode())
+    assert Item.decode(msgpack.packb(fields[:6])) == replace(item, second_from=None)
+    assert Item.decode(msgpack.packb([*fields, "new"])) == item
 
 
 @given(st.builds(Vector, st.binary()) | st.builds(Failure, st.integers(400, 599), st.text(), st.text()))

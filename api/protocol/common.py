@@ -1,0 +1,82 @@
+"""What the requests of FastDeploy's and vLLM's dialect share: the fields that all take, and those of a conversation."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic.json_schema import WithJsonSchema
+
+from api.errors import bad_request
+
+
+class PoolingRequest(BaseModel):
+    """Fields that are not named are accepted and ignored, as OpenAI's clients expect."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
+    user: StrictStr | None = Field(None, description="Taken and not used.")
+    truncate_prompt_tokens: StrictInt | None = Field(
+        None,
+        ge=-1,
+        description="Longer inputs are cut to so many tokens; -1 is the model's maximum. Absent: too long is an error.",
+    )
+    priority: StrictInt = Field(0, description="Taken and not used.")
+    request_id: StrictStr | None = Field(None, description="Comes back as the reply's id; absent or empty: a new one.")
+
+    @classmethod
+    def parse(cls, body: object) -> Self:
+        """The request, or a 400 that names the wrong field.
+
+        Raises:
+            ApiError: a field has the wrong type or value.
+        """
+        if not isinstance(body, dict):
+            raise bad_request("The body must be a JSON object.", code="invalid_type")
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0])
+            raise bad_request(f"{field}: {first['msg']}.", field) from error
+
+
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"type": "string"},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
+    },
+    "required": ["role"],
+}
+
+Messages = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _MESSAGE, "minItems": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            ]
+        }
+    ),
+]
+"""Checked by `parse_messages`, which says what is wrong in words of its own."""
+
+
+class ConversationRequest(PoolingRequest):
+    """What a request with `messages` may say about how they become a sequence."""
+
+    add_generation_prompt: StrictBool = Field(
+        False, description="Whether the text ends with the beginning of the assistant's next message."
+    )
+    continue_final_message: StrictBool = Field(
+        False, description="Whether the last message is left open, without the tokens that end it."
+    )
+    chat_template: Any = Field(None, description="Not taken from requests: the checkpoint's own is used. May be null.")
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")

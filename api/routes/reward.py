@@ -1,0 +1,97 @@
+"""`POST /v1/chat/reward`: a conversation's scores, on the same way as an embedding."""
+
+import time
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from api.answering import vectors_of
+from api.body import read_json
+from api.conversing import tokenized_conversation
+from api.errors import bad_request
+from api.protocol.rewards import RewardRequest, reward_response
+from api.protocol.schema import request_body
+from api.sequences import Limit, sequences_within
+from api.serving import ServedModel
+from api.state import state_of
+from pooling.pooler_config import PoolingType
+from pooling.tokenizing import TokenIds
+from scheduler.metrics import STAGE_SECONDS
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/reward", summary="Score a conversation", openapi_extra=request_body(RewardRequest))
+async def create_reward(request: Request) -> Response:
+    """FastDeploy's rewards: raw scores, unless the checkpoint or `--pooler-config` states an activation."""
+    state = state_of(request)
+    model, created = state.model, int(time.time())
+    call = RewardRequest.parse(await read_json(request, state.options.max_request_bytes))
+    model.check_name(call.model)
+    model.check_task("reward")
+    _check_rows(model)
+    _check_dimensions(call.dimensions, model)
+    with STAGE_SECONDS.labels(model.name, "tokenize").time():
+        limit = Limit.of(call.truncate_prompt_tokens, model)
+        conversation = await tokenized_conversation(
+            call, call.messages, model, add_special_tokens=call.add_special_tokens
+        )
+        # What is scored stands at the end: of a conversation that is too long the beginning goes.
+        sequences = sequences_within(limit, "messages", [conversation.ids], model, side="left")
+        _check_steps(sequences.ids[0], model)
+    with STAGE_SECONDS.labels(model.name, "wait").time():
+        (scores,) = await vectors_of(
+            request,
+            state.callers,
+            model,
+            state.new_request_id(),
+            sequences,
+            seconds=state.options.request_timeout,
+        )
+    with STAGE_SECONDS.labels(model.name, "reply").time():
+        body = reward_response(
+            call.request_id or f"reward-{request.state.request_id}",
+            created,
+            model.name,
+            np.frombuffer(scores, "<f4"),
+            sequences.ids[0],
+            conversation.text,
+            pooling=str(model.spec.pooler.pooling_type),
+            activation=str(model.spec.pooler.activation),
+            return_token_ids=call.return_token_ids,
+        )
+    return Response(body, headers=sequences.headers, media_type="application/json")
+
+
+def _check_rows(model: ServedModel) -> None:
+    """A list of numbers says one thing for each token or step; several for each would be a table."""
+    spec = model.spec
+    if spec.many_rows and spec.row_width > 1:
+        raise bad_request(
+            f"{model.name} pools by {spec.pooler.pooling_type} and gives {spec.row_width} numbers for each token; this "
+            "route gives one for each: serve it with another pooling_type in --pooler-config.",
+            "model",
+            "task_not_supported",
+        )
+
+
+def _check_dimensions(dimensions: int | None, model: ServedModel) -> None:
+    if dimensions not in (None, model.spec.row_width):
+        raise bad_request(
+            f"dimensions is {dimensions}; a score of this model has {model.spec.row_width}, and is never cut: leave "
+            "dimensions out.",
+            "dimensions",
+        )
+
+
+def _check_steps(ids: TokenIds, model: ServedModel) -> None:
+    """Refuses a conversation without a step: it would get an empty list of scores."""
+    pooler = model.spec.pooler
+    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id not in ids:
+        tag = model.tokenizer.token(pooler.step_tag_id) if pooler.step_tag_id is not None else None
+        raise bad_request(
+            f"messages hold no step to score: this model scores each token {pooler.step_tag_id} ({tag!r}, its "
+            "step_tag_id), and there is none in them: put one behind each step.",
+            "messages",
+            "no_steps",
+        )
