@@ -54,7 +54,8 @@ async def measure(server: Millpond, model: Path, rounds: int) -> dict[str, list[
     tensors = (
         paddle.to_tensor(batch.token_ids),
         paddle.to_tensor(batch.positions),
-        attention_index(batch, network.heads, always_masked=False),
+        paddle.to_tensor(batch.segments),
+        attention_index(batch, network.plan, always_masked=False),
     )
     redis = connect_async(f"unix://{server.data_directory}/redis.sock?db=0")
     callers = Callers(redis)

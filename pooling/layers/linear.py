@@ -50,7 +50,7 @@ class PartialLinear(WeightedLayer):
         self.multiple = multiple
         self.precision = current_precision()
         outputs = sum(part.own.stop - part.own.start for part in parts)
-        self.weight = self.new_matrix(inputs if taken is None else taken.stop - taken.start, outputs)
+        self.weight = self.new_matrix(outputs, inputs if taken is None else taken.stop - taken.start)
         self.bias = self.new_vector(outputs) if bias else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -70,10 +70,7 @@ class PartialLinear(WeightedLayer):
                 columns = None if parameter == "bias" else self.taken
                 values = self.arranged(stored.read(rows, columns), part.name)
                 place = slice(part.begin + rows.start - begin, part.begin + rows.stop - begin)
-                if parameter == "bias":
-                    write(target, (place,), values)
-                else:
-                    write(target, (slice(None), place), values.T)
+                write(target, (place,), values)
             first += part.total
 
     def arranged(self, stored: NDArray[np.float32], part: str) -> NDArray[np.float32]:

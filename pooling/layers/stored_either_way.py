@@ -32,5 +32,5 @@ class LinearStoredEitherWay(Linear):
         return tuple(shape) in (wanted, wanted[::-1])
 
     def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
-        transposed = parameter == "weight" and tuple(stored.shape) == (self.inputs, self.weight.shape[1])
+        transposed = parameter == "weight" and tuple(stored.shape) == (self.inputs, self.weight.shape[0])
         super().load(parameter, Transposed(stored) if transposed else stored, shard)

@@ -80,17 +80,17 @@ class TokenScores(WeightedLayer):
         self.vocabulary = vocabulary
         self.token_ids = list(token_ids)
         self.precision = current_precision()
-        self.weight = self.new_matrix(hidden, len(self.token_ids))
+        self.weight = self.new_matrix(len(self.token_ids), hidden)
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
         return product(rows, self.weight, None, self.precision)
 
     def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
-        return (self.vocabulary, self.weight.shape[0])
+        return (self.vocabulary, self.weight.shape[1])
 
     def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
         for place, token in enumerate(self.token_ids):
-            write(self.weight, (slice(None), slice(place, place + 1)), stored.read(slice(token, token + 1)).T)
+            write(self.weight, (slice(place, place + 1),), stored.read(slice(token, token + 1)))
 
 
 def new_head(spec: ModelSpec, classification_head: Callable[[ModelSpec], Layer]) -> Layer | None:
