@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 # One text takes tens of microseconds: spreading a batch over more threads would only take cores from the worker, and a
 # pool of threads does not survive a fork. Set before the import, as it is read once.
@@ -12,10 +13,46 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from pooling.checkpoint import read_json
 from pooling.config import ModelSpec
 from pooling.errors import CheckpointError
+from pooling.lengths import TOKENIZER_CONFIG_FILE
 
 TokenIds = NDArray[np.int32]
+
+# Those of transformers' classes that models of our families come with and that give token types.
+TOKENIZERS_WITH_SEGMENTS = ("BertTokenizer", "BertJapaneseTokenizer")
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Two texts as one sequence.
+
+    Attributes:
+        ids: int32 [n].
+        second_from: the place where the second text begins as another segment, up to the end; None where the model
+            knows no segments.
+        second: the places of the second text's own tokens, special tokens left out.
+    """
+
+    ids: TokenIds
+    second_from: int | None
+    second: range
+
+    def cut(self, limit: int) -> Self:
+        """The pair in at most `limit` tokens, cut at the end of its second text as Hugging Face's "only_second" does.
+
+        Raises:
+            ValueError: the second text would lose all its tokens.
+        """
+        surplus = len(self.ids) - limit
+        if surplus <= 0:
+            return self
+        if surplus >= len(self.second):
+            raise ValueError(f"{limit} tokens leave nothing of the second text")
+        stop = self.second.stop - surplus
+        ids = np.concatenate([self.ids[:stop], self.ids[self.second.stop :]])
+        return type(self)(ids, self.second_from, range(self.second.start, stop))
 
 
 class Tokenizer:
@@ -27,13 +64,16 @@ class Tokenizer:
         vocab_size: the number of token ids the model knows; valid ids are 0 to vocab_size - 1.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, lowercase: bool = False) -> None:
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, vocab_size: int, lowercase: bool = False, segments: bool = True
+    ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.vocab_size = vocab_size
         self._tokenizer = tokenizer
         self._lowercase = lowercase
-        self._suffix = _special_suffix(tokenizer)
+        self._segments = segments
+        self._prefix, self._suffix = _special_frame(tokenizer)
 
     @classmethod
     def from_spec(cls, spec: ModelSpec) -> Self:
@@ -53,7 +93,7 @@ class Tokenizer:
                 f"{path} makes token ids up to {largest}, but the model's vocab_size is {spec.vocab_size}: use the "
                 "tokenizer.json that belongs to these weights."
             )
-        return cls(tokenizer, spec.vocab_size, spec.lowercase)
+        return cls(tokenizer, spec.vocab_size, spec.lowercase, _has_segments(spec))
 
     def encode(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[TokenIds]:
         """The token ids of each text, int32 [n], as `transformers.AutoTokenizer` gives them without truncation."""
@@ -61,13 +101,39 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
-    def truncate(self, ids: TokenIds, limit: int) -> TokenIds:
-        """Cut ids to at most `limit`, keeping the special tokens that the tokenizer put at the end.
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        """Each pair of texts as one sequence, with special tokens, as `transformers.AutoTokenizer` gives it."""
+        inputs = [(first.lower(), second.lower()) for first, second in pairs] if self._lowercase else list(pairs)
+        return [self._pair(encoding) for encoding in self._tokenizer.encode_batch_fast(inputs)]
 
-        This is Hugging Face's right truncation. Ids that do not end with those special tokens are simply cut.
+    def _pair(self, encoding: tokenizers.Encoding) -> EncodedPair:
+        kinds, owners = encoding.type_ids, encoding.sequence_ids
+        second_from = kinds.index(1) if self._segments and 1 in kinds else None
+        # A second text may have no tokens at all.
+        begin = owners.index(1) if 1 in owners else len(owners)
+        second = range(begin, begin + owners.count(1))
+        return EncodedPair(np.asarray(encoding.ids, dtype=np.int32), second_from, second)
+
+    def token(self, token_id: int) -> str | None:
+        """How the vocabulary writes a token; None for an id without one."""
+        return self._tokenizer.id_to_token(token_id)
+
+    def truncate(self, ids: TokenIds, limit: int, side: Literal["left", "right"] = "right") -> TokenIds:
+        """Cut ids to at most `limit`, keeping the special tokens that the tokenizer put at that end.
+
+        This is Hugging Face's truncation of a framed text. Ids without those special tokens are simply cut.
+
+        Args:
+            side: where tokens are taken away.
         """
         if len(ids) <= limit:
             return ids
+        if side == "left":
+            prefix = self._prefix
+            kept = limit - len(prefix)
+            if kept > 0 and len(prefix) and np.array_equal(ids[: len(prefix)], prefix):
+                return np.concatenate([prefix, ids[-kept:]])
+            return ids[-limit:]
         suffix = self._suffix
         kept = limit - len(suffix)
         if kept > 0 and len(suffix) and np.array_equal(ids[-len(suffix) :], suffix):
@@ -75,11 +141,27 @@ class Tokenizer:
         return ids[:limit]
 
 
-def _special_suffix(tokenizer: tokenizers.Tokenizer) -> TokenIds:
-    """The special tokens after the last token of a text, int32, possibly none."""
+def _has_segments(spec: ModelSpec) -> bool:
+    """Whether the second text of a pair is another segment to the model, as it is for BERT and not for RoBERTa.
+
+    As in transformers 5 the tokenizer's configuration decides whether token types are handed to the model, by a list or
+    by the name of a class.
+    """
+    path = spec.directory / TOKENIZER_CONFIG_FILE
+    config = read_json(path) if path.exists() else {}
+    inputs, name = config.get("model_input_names"), config.get("tokenizer_class")
+    if isinstance(inputs, list):
+        given = "token_type_ids" in inputs
+    else:
+        given = name is None or str(name).removesuffix("Fast") in TOKENIZERS_WITH_SEGMENTS
+    return given and spec.settings.get("type_vocab_size") not in (0, 1)
+
+
+def _special_frame(tokenizer: tokenizers.Tokenizer) -> tuple[TokenIds, TokenIds]:
+    """The special tokens before the first and after the last token of a text, int32, possibly none."""
     plain = tokenizer.encode("a", add_special_tokens=False)
     special = tokenizer.encode("a", add_special_tokens=True)
     # The text's own tokens are those that the post-processor did not add.
     own = [position for position, added in enumerate(special.special_tokens_mask) if not added]
-    end = own[-1] + 1 if plain.ids and own else len(special.ids)
-    return np.asarray(special.ids[end:], dtype=np.int32)
+    begin, end = (own[0], own[-1] + 1) if plain.ids and own else (0, len(special.ids))
+    return np.asarray(special.ids[:begin], dtype=np.int32), np.asarray(special.ids[end:], dtype=np.int32)
