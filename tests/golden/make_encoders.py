@@ -11,6 +11,7 @@ from tests.golden.reference import (
     expect,
     logits,
     mean_normalized,
+    pairs_for,
     save,
     sentencepiece,
     spread_weights,
@@ -25,7 +26,7 @@ ROBERTA_SIZES = SIZES | {"max_position_embeddings": LONGEST + 2, "type_vocab_siz
 
 
 def make_roberta() -> None:
-    """A bare RoBERTa, and an XLM-RoBERTa that classifies pairs into three labels."""
+    """A bare RoBERTa, one that scores pairs, and an XLM-RoBERTa that classifies texts and pairs into three labels."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     tokenizer = byte_level(special, "<s> $A </s>", "<s> $A </s> </s> $B </s>")
     model = transformers.RobertaModel(
@@ -34,13 +35,19 @@ def make_roberta() -> None:
     spread_weights(model)
     save("roberta", model, tokenizer)
     expect("roberta", texts_for(tokenizer), mean_normalized(model))
+    config = transformers.RobertaConfig(**ROBERTA_SIZES, vocab_size=tokenizer.get_vocab_size(), num_labels=1)
+    config.num_hidden_layers = 2
+    scorer = transformers.RobertaForSequenceClassification(config)
+    spread_weights(scorer)
+    save("roberta-classifier", scorer, tokenizer)
+    expect("roberta-classifier", pairs_for(tokenizer), logits(scorer))
 
     tokenizer = sentencepiece(["<unk>", "<pad>", "<s>", "</s>"], "<s> $A </s>", "<s> $A </s> </s> $B </s>")
     config = transformers.XLMRobertaConfig(**ROBERTA_SIZES, vocab_size=tokenizer.get_vocab_size(), num_labels=3)
     classifier = transformers.XLMRobertaForSequenceClassification(config)
     spread_weights(classifier)
     save("xlm-roberta-classifier", classifier, tokenizer)
-    expect("xlm-roberta-classifier", texts_for(tokenizer), logits(classifier))
+    expect("xlm-roberta-classifier", [*texts_for(tokenizer), *pairs_for(tokenizer)], logits(classifier))
 
 
 def make_distilbert() -> None:
@@ -66,7 +73,7 @@ def make_distilbert() -> None:
 
 
 def make_mpnet() -> None:
-    """A masked language model, whose backbone has a prefix."""
+    """A masked language model, whose backbone has a prefix; and one that classifies texts and pairs."""
     tokenizer = byte_level(["<s>", "<pad>", "</s>", "[UNK]"], "<s> $A </s>", "<s> $A </s> </s> $B </s>")
     sizes = {name: size for name, size in ROBERTA_SIZES.items() if name != "type_vocab_size"}
     config = transformers.MPNetConfig(**sizes, vocab_size=tokenizer.get_vocab_size(), relative_attention_num_buckets=32)
@@ -74,10 +81,15 @@ def make_mpnet() -> None:
     spread_weights(model)
     save("mpnet", model, tokenizer)
     expect("mpnet", texts_for(tokenizer), mean_normalized(model.mpnet))
+    config.num_labels, config.num_hidden_layers = 2, 2
+    classifier = transformers.MPNetForSequenceClassification(config)
+    spread_weights(classifier)
+    save("mpnet-classifier", classifier, tokenizer)
+    expect("mpnet-classifier", [*texts_for(tokenizer), *pairs_for(tokenizer)], logits(classifier))
 
 
 def make_modernbert() -> None:
-    """Every second of five layers sees the whole sequence, the others five tokens; and one that classifies."""
+    """Every second of five layers sees the whole sequence, the others nine tokens; and one that classifies by mean."""
     tokenizer = byte_level(["[UNK]", "[CLS]", "[SEP]", "[PAD]"], "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]")
     config = transformers.ModernBertConfig(
         **(SIZES | {"num_hidden_layers": 5}),

@@ -19,13 +19,17 @@ from tests.golden.reference import (
     byte_level,
     expect,
     hidden_states,
+    pairs_for,
     save,
+    save_tokenizer,
     sentencepiece,
     spread_weights,
     texts_for,
     wordpiece,
     write_json,
 )
+
+CLASSIFIER_SIZES = SIZES | {"num_hidden_layers": 2}
 
 QWEN_SIZES = {name: size for name, size in SIZES.items() if name not in ("head_dim", "hidden_size")} | {
     "hidden_size": 48,
@@ -71,7 +75,7 @@ def make_qwen_rewards() -> None:
             expect(name, texts_for(tokenizer), last_scores(model))
             continue
         options = {"pooler_config": {"step_tag_id": tokenizer.token_to_id(step)}}
-        texts = [f"{text}{step}" for text in texts_for(tokenizer)[:-1]] + [f"a{step}rain{step} {step}{step}", step]
+        texts = [*texts_for(tokenizer, step), f"a{step}rain{step} {step}{step}", step]
         expect(name, texts, step_scores(model, tokenizer.token_to_id(step)), options)
 
 
@@ -91,14 +95,15 @@ def step_scores(model: QwenReward, tag: int) -> Reference:
 
 
 def make_sequence_classifiers() -> None:
-    """One label (a raw reward) and three labels, scored at the last token."""
-    for name, labels, tokenizer, config_class, model_class in (
+    """One label (a raw reward) or several, scored at the last token."""
+    for name, labels, tokenizer, config_class, model_class, sizes in (
         (
             "llama-classifier",
             1,
             byte_level(["<|begin|>", "<pad>"], "<|begin|> $A"),
             transformers.LlamaConfig,
             transformers.LlamaForSequenceClassification,
+            CLASSIFIER_SIZES,
         ),
         (
             "mistral-classifier",
@@ -106,6 +111,7 @@ def make_sequence_classifiers() -> None:
             sentencepiece(["<unk>", "<s>", "</s>"], "<s> $A"),
             transformers.MistralConfig,
             transformers.MistralForSequenceClassification,
+            CLASSIFIER_SIZES,
         ),
         (
             "qwen3-classifier",
@@ -113,12 +119,29 @@ def make_sequence_classifiers() -> None:
             byte_level(["<|endoftext|>", "<pad>"]),
             transformers.Qwen3Config,
             transformers.Qwen3ForSequenceClassification,
+            CLASSIFIER_SIZES,
+        ),
+        (
+            "qwen2-classifier",
+            1,
+            byte_level(["<|endoftext|>", "<pad>"]),
+            transformers.Qwen2Config,
+            transformers.Qwen2ForSequenceClassification,
+            QWEN_SIZES | {"num_hidden_layers": 1},
+        ),
+        (
+            "gemma3-classifier",
+            2,
+            sentencepiece(["<unk>", "<bos>", "<eos>"], "<bos> $A"),
+            transformers.Gemma3TextConfig,
+            transformers.Gemma3TextForSequenceClassification,
+            CLASSIFIER_SIZES | {"intermediate_size": 44},
         ),
     ):
-        config = config_class(**(SIZES | {"num_hidden_layers": 2}), vocab_size=tokenizer.get_vocab_size())
+        config = config_class(**sizes, vocab_size=tokenizer.get_vocab_size())
         config.num_labels = labels
         model = model_class(config).eval()
-        spread_weights(model)
+        spread_weights(model, norms_around=0.0 if name.startswith("gemma") else 1.0)
         save(name, model, tokenizer)
         expect(name, texts_for(tokenizer), lambda inputs, m=model: m.score(hidden_states(m.model, inputs)[-1:]))
 
@@ -139,7 +162,7 @@ def make_token_heads() -> None:
         return torch.softmax(logits, dim=-1)[inputs["input_ids"][0] == tag][:, :1]
 
     pooler = {"pooling_type": "STEP", "step_tag_id": tag, "returned_token_ids": [good, bad], "activation": "softmax"}
-    texts = [f"{text} ки" for text in texts_for(tokenizer)[:-1]] + ["a ки rain ки water ки", "ки"]
+    texts = [*texts_for(tokenizer, " ки"), "a ки rain ки water ки", "a кики", "ки"]
     expect("math-shepherd", texts, steps, {"pooler_config": pooler})
 
     tokenizer = byte_level(["<|endoftext|>", "yes", "no"])
@@ -159,15 +182,16 @@ def make_token_heads() -> None:
 
 
 def make_bert_classifier() -> None:
-    """Three labels, of single texts."""
+    """Three labels, of single texts and of pairs, whose second text is another segment."""
     tokenizer = wordpiece()
     config = transformers.BertConfig(
         **ENCODER_SIZES, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=LONGEST, num_labels=3
     )
     model = transformers.BertForSequenceClassification(config).eval()
     spread_weights(model)
-    save("bert-classifier", model, tokenizer)
-    expect("bert-classifier", [*texts_for(tokenizer)], lambda inputs: model(**inputs).logits)
+    directory = save("bert-classifier", model, tokenizer)
+    save_tokenizer(directory, tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    expect("bert-classifier", [*texts_for(tokenizer), *pairs_for(tokenizer)], lambda inputs: model(**inputs).logits)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,23 @@ TEXTS = (
     " ".join(["the river and the mill"] * 3),
 )
 
+# Pairs of the same kinds; in two of them only the order differs.
+PAIRS = (
+    (" ", "a"),
+    ("a", " "),
+    ("water", "mill"),
+    ("The mill pond stores water.", "a queue"),
+    ("THE RIVER arrives!", "rain\tand\n\nsnow   "),
+    ("where is the water", "the pond stores water"),
+    ("naïve café", "déjà vu"),
+    ("磨坊的池塘", "储存着水"),
+    ("ponds 🦆", "mills 😀"),
+    ("x" * 11, "x" * 7),
+    ("the river", "the river"),
+    ("the mill", "the river"),
+    ("the river", "the mill"),
+)
+
 # The longest sequence of every tiny checkpoint.
 LONGEST = 48
 
@@ -95,10 +112,11 @@ def _framed(
     tokenizer: tokenizers.Tokenizer, single: str | None, pair: str | None, special: Sequence[str]
 ) -> tokenizers.Tokenizer:
     if single is not None:
+        pair = pair or f"{single} $B:1"
         tokenizer.post_processor = processors.TemplateProcessing(
             single=single,
-            pair=pair or f"{single} $B:1",
-            special_tokens=[(token, tokenizer.token_to_id(token)) for token in special if token in single],
+            pair=pair,
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in special if token in single + pair],
         )
     return tokenizer
 
@@ -135,12 +153,12 @@ def save(
     return directory
 
 
-def save_tokenizer(directory: Path, tokenizer: tokenizers.Tokenizer, **special: str) -> None:
-    """Write tokenizer.json, and tokenizer_config.json with the longest sequence and special tokens by their roles."""
+def save_tokenizer(directory: Path, tokenizer: tokenizers.Tokenizer, **config: object) -> None:
+    """Write tokenizer.json, and tokenizer_config.json with the longest sequence and what `config` has beside."""
     tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
     write_json(
         directory / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LONGEST, **special},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LONGEST, **config},
     )
 
 
@@ -161,14 +179,25 @@ def write_modules(directory: Path, modules: Sequence[tuple[str, Mapping[str, obj
     write_json(directory / "modules.json", entries)
 
 
-def texts_for(tokenizer: tokenizers.Tokenizer, longest: int = LONGEST) -> list[str]:
-    """TEXTS, and one that is exactly as long as the model allows."""
+def texts_for(tokenizer: tokenizers.Tokenizer, ending: str = "") -> list[str]:
+    """TEXTS, and one that is exactly as long as the model allows, each with this ending."""
+    return [text + ending for text in TEXTS] + [_longest(lambda text: tokenizer.encode(text + ending)) + ending]
+
+
+def pairs_for(tokenizer: tokenizers.Tokenizer) -> list[tuple[str, str]]:
+    """PAIRS, and one that is exactly as long as the model allows."""
+    query = "where is the water"
+    return [*PAIRS, (query, _longest(lambda text: tokenizer.encode(query, text)))]
+
+
+def _longest(encode: Callable[[str], tokenizers.Encoding]) -> str:
+    """A text of which so many tokens are made as the model allows."""
     long = "water"
-    for word in [" the", " mill", " pond", " water", " a", " x"] * longest:
-        if len(tokenizer.encode(long + word).ids) <= longest:
+    for word in [" the", " mill", " pond", " water", " a", " x"] * LONGEST:
+        if len(encode(long + word).ids) <= LONGEST:
             long += word
-    assert len(tokenizer.encode(long).ids) == longest
-    return [*TEXTS, long]
+    assert len(encode(long).ids) == LONGEST
+    return long
 
 
 def expect(

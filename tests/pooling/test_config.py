@@ -109,8 +109,7 @@ def test_every_way_to_write_the_pooling_is_understood(
             "Dense",
         ),
         ("modules.json", lambda c: c.reverse(), "in place 0"),
-        ("1_Pooling/config.json", lambda c: c.update(pooling_mode_max_tokens=True), "pooling_mode_max_tokens"),
-        ("1_Pooling/config.json", lambda c: c.update(pooling_mode="weightedmean"), "weightedmean"),
+        ("1_Pooling/config.json", lambda c: c.update(include_prompt=False), "include_prompt = false"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(
@@ -118,6 +117,33 @@ def test_what_is_not_supported_is_refused_by_name(
 ) -> None:
     edit_json(directory / file, change)
     with pytest.raises(CheckpointError, match=named):
+        resolve_spec(directory)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode": "weightedmean"}, "weightedmean"),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, "mean_sqrt_len_tokens"),
+        ({"pooling_mode": ["cls", "mean"]}, r"cls \+ mean"),
+        ({"pooling_mode": ["mean", "mean"]}, r"mean \+ mean"),
+        ({"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
+        ({"pooling_mode_weightedmean_tokens": True}, "pooling_mode_weightedmean_tokens"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "pooling_mode_mean_sqrt_len_tokens"),
+        (
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+            r"pooling_mode_cls_token \+ pooling_mode_mean_tokens",
+        ),
+    ],
+)
+def test_a_pooling_that_is_not_supported_is_refused_by_name(
+    directory: Path, config: dict[str, object], named: str
+) -> None:
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 48, **config}))
+    with pytest.raises(
+        CheckpointError, match=rf"asks for the pooling .*{named}.*exactly one of mean, cls and lasttoken"
+    ):
         resolve_spec(directory)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pooling.config import resolve_spec
+from pooling.config import ModelOptions, resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import InputError
 from pooling.pooler_config import PoolingType
@@ -106,6 +106,14 @@ def test_results_are_contiguous_little_endian_float32(tiny_engine: Engine) -> No
     assert vector.dtype.str == "<f4"
     assert vector.flags.c_contiguous
     assert vector.shape == (1, 48)
+
+
+def test_an_input_without_a_step_has_no_rows_whatever_shares_its_batch() -> None:
+    pooler = '{"pooling_type": "STEP", "step_tag_id": 3, "returned_token_ids": [4, 5], "activation": "softmax"}'
+    engine = Engine.load(resolve_spec(GOLDEN / "families" / "math-shepherd", ModelOptions(pooler_config=pooler)))
+    without, two = (PoolingInput(np.array(ids, dtype=np.int32)) for ids in ([1, 100, 101], [1, 3, 3]))
+    assert [rows.shape for rows in engine.forward([without])] == [(0, 1)]
+    assert [rows.shape for rows in engine.forward([without, two, without])] == [(0, 1), (2, 1), (0, 1)]
 
 
 def test_no_inputs_give_no_results(tiny_engine: Engine) -> None:

@@ -1,5 +1,7 @@
 """From hidden states to finished rows; the expected numbers were computed by hand."""
 
+import json
+
 import numpy as np
 import paddle
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from pooling.packed import PackedBatch
 from pooling.pooler import Pooler, finished_embedding, finished_scores
 from pooling.pooler_config import Activation, PoolerConfig, PoolingType
+from tests.pooling.conftest import GOLDEN
 
 # Three sequences, of 1, 3 and 2 tokens; token 9 ends a step.
 BATCH = PackedBatch.of([np.array(ids, dtype=np.int32) for ids in ([9], [4, 9, 9], [5, 6])])
@@ -29,6 +32,25 @@ def test_each_sequence_gets_its_own_rows(pooling_type: str, counts: list[int], r
     pooler = Pooler(PoolerConfig(PoolingType(pooling_type), step_tag_id=9))
     assert pooler.counts(BATCH).tolist() == counts
     np.testing.assert_allclose(pooler(paddle.to_tensor(HIDDEN), BATCH).numpy(), rows, rtol=1e-6)
+
+
+def test_a_batch_without_a_single_step_has_no_rows() -> None:
+    pooler = Pooler(PoolerConfig(PoolingType.STEP, step_tag_id=7))
+    assert pooler.counts(BATCH).tolist() == [0, 0, 0]
+    assert pooler(paddle.to_tensor(HIDDEN), BATCH).shape == [0, 2]
+
+
+@pytest.mark.parametrize(("mode", "pooling_type"), [("cls", "CLS"), ("mean", "MEAN"), ("lasttoken", "LAST")])
+def test_poolings_are_those_of_sentence_transformers(mode: str, pooling_type: str) -> None:
+    """On the same hidden states, there padded and here packed (tests/golden/make_sentence_transformers.py)."""
+    golden = json.loads((GOLDEN / "pooling.json").read_text("utf-8"))
+    states, lengths = np.array(golden["states"], dtype=np.float32), golden["lengths"]
+    assert len(set(lengths)) > 3
+    assert min(lengths) < max(lengths) == states.shape[1]
+    packed = np.concatenate([state[:length] for state, length in zip(states, lengths, strict=True)])
+    batch = PackedBatch.of([np.zeros(length, dtype=np.int32) for length in lengths])
+    rows = Pooler(PoolerConfig(PoolingType(pooling_type)))(paddle.to_tensor(packed), batch).numpy()
+    np.testing.assert_allclose(rows, golden["pooled"][mode], rtol=0, atol=1e-6)
 
 
 def test_dimensions_are_cut_before_the_length_becomes_one() -> None:
