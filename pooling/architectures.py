@@ -125,11 +125,12 @@ class Architecture:
         return convert
 
 
-def known_architecture(names: object) -> Architecture:
+def known_architecture(names: object, path: Path) -> Architecture:
     """The first of a checkpoint's architectures that Millpond can run.
 
     Args:
         names: what config.json has under "architectures"; anything but a list counts as empty.
+        path: that config.json, for the message.
 
     Raises:
         CheckpointError: none of them is known; the message lists those that are.
@@ -139,9 +140,13 @@ def known_architecture(names: object) -> Architecture:
         found = _taken_apart(name)
         if found:
             return found
-    found_names = ", ".join(candidates) or "no name"
+    if not candidates:
+        raise CheckpointError(
+            f"{path} has no architectures, by which a model's class is known: add the name of its class, such as "
+            '"architectures": ["BertModel"].'
+        )
     raise CheckpointError(
-        f"config.json gives the architecture as {found_names}, which is not supported: use a model of one of the "
+        f"{path} gives the architecture as {', '.join(candidates)}, which is not supported: use a model of one of the "
         f"families {', '.join(FAMILIES)}, or add one (docs/add-a-model-family.md)."
     )
 

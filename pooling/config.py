@@ -140,7 +140,7 @@ def resolve_spec(
     options = options or ModelOptions()
     path = directory / CONFIG_FILE
     whole = Settings(read_json(path), path)
-    architecture = known_architecture(whole.get("architectures"))
+    architecture = known_architecture(whole.get("architectures"), path)
     settings = next((section for name in TEXT_SECTIONS if (section := whole.section(name))), whole)
     modules = read_modules(directory)
     convert = architecture.conversion(options.convert)
@@ -154,6 +154,7 @@ def resolve_spec(
     origins |= {f"pooler.{name}": OPTION for name in overrides}
     head = Head.TOKENS if pooler.returned_token_ids else architecture.head
     hidden_size = settings.integer("hidden_size", "dim")
+    _check_widths(modules.dense, hidden_size)
     label_names = _label_names(whole, head)
     spec = ModelSpec(
         directory=directory,
@@ -247,6 +248,16 @@ def _labels(head: Head, architecture: Architecture, pooler: PoolerConfig, classe
     if head is Head.REWARD:
         return 2 if architecture.scores_steps else 1
     return 1 if head is Head.GATED_REWARD else 0
+
+
+def _check_widths(modules: Sequence[Dense], width: int) -> None:
+    for dense in modules:
+        if dense.inputs != width:
+            raise CheckpointError(
+                f"{dense.directory / CONFIG_FILE} has in_features = {dense.inputs}, but what comes in is {width} wide: "
+                "use the modules that belong to this model."
+            )
+        width = dense.outputs
 
 
 def _check_pooler(spec: ModelSpec) -> None:

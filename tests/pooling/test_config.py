@@ -95,7 +95,7 @@ def test_every_way_to_write_the_pooling_is_understood(
     ("file", "change", "named"),
     [
         ("config.json", lambda c: c.update(architectures=["T5Model"]), "T5Model.*families Bert,.*add-a-model-family"),
-        ("config.json", lambda c: c.pop("architectures"), "no name"),
+        ("config.json", lambda c: c.pop("architectures"), "config.json has no architectures"),
         ("config.json", lambda c: c.update(hidden_size="large"), "hidden_size = 'large'"),
         ("config.json", lambda c: c.update(vocab_size=None), "vocab_size = None"),
         ("config.json", lambda c: c.update(matryoshka_dimensions=[49]), r"\[49\]"),

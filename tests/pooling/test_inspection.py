@@ -5,17 +5,20 @@ prompts only the names are theirs. `public/expected.json` has what they are for.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pooling.checkpoint import weight_files
 from pooling.config import ModelOptions, resolve_spec
 from pooling.errors import CheckpointError
 from pooling.inspection import Inspection, inspected
 from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
+from tests.pooling.test_checkpoint import make_git_lfs_pointer, shard, shorten
 
 PUBLIC = Path(__file__).parent / "public"
 EXPECTED: dict[str, Any] = json.loads((PUBLIC / "expected.json").read_text("utf-8"))
@@ -120,11 +123,43 @@ def test_without_weights_and_tokenizer_the_rest_is_known(directory: Path) -> Non
         resolve_spec(directory)
 
 
-def test_a_file_that_is_not_there_yet_is_no_obstacle(directory: Path) -> None:
-    (directory / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    assert "git-lfs pointer" in unknown(inspected(directory))
+def test_of_a_sharded_checkpoint_the_index_may_be_there_alone_but_no_part_of_the_shards(directory: Path) -> None:
+    shard(directory)
+    first, second = weight_files(directory)
+    second.unlink()
+    with pytest.raises(CheckpointError, match=second.name):
+        inspected(directory)
+    first.unlink()
+    assert first.name in unknown(inspected(directory))
+
+
+def pickled(directory: Path) -> str:
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    assert "only as a pickle" in unknown(inspected(directory))
+    return "pytorch_model.bin is a pickle"
+
+
+def pointing(directory: Path) -> str:
+    make_git_lfs_pointer(directory / "model.safetensors")
+    return "model.safetensors is a git-lfs pointer"
+
+
+def truncated(directory: Path) -> str:
+    shorten(directory / "model.safetensors")
+    return r"model\.safetensors has \d+ bytes where its header promises"
+
+
+def without_its_tokenizer(directory: Path) -> str:
+    (directory / "tokenizer.json").write_text("{}")
+    return "tokenizer.json is not a readable tokenizer"
+
+
+@pytest.mark.parametrize("damage", [pickled, pointing, truncated, without_its_tokenizer])
+def test_what_is_there_and_broken_is_refused_as_it_would_be_for_serving(
+    directory: Path, damage: Callable[[Path], str]
+) -> None:
+    message = damage(directory)
+    with pytest.raises(CheckpointError, match=message):
+        inspected(directory)
 
 
 def test_parameters_are_counted_over_shards_and_modules_and_without_positions(directory: Path) -> None:
