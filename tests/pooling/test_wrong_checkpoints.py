@@ -25,7 +25,6 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("llama", {"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel, which is not supported"),
     ("llama", {"rope_parameters": {"rope_type": "longrope"}}, "longrope"),
     ("llama", {"hidden_act": "swish9"}, "swish9"),
-    ("qwen2", {"is_causal": False}, "is_causal = False"),
     ("ernie-moe", {"moe_num_experts": 6}, r"experts\.5\.|gate\.weight"),
 ]
 
