@@ -94,6 +94,11 @@ class Architecture:
     head: Head
 
     @property
+    def backbone(self) -> str:
+        """What transformers calls its bare model."""
+        return f"{self.name.removesuffix(self.ending)}Model"
+
+    @property
     def scores_steps(self) -> bool:
         """Whether its head gives two logits for each step, bad and good (Qwen2.5-Math-PRM)."""
         return self.ending == "ForProcessRewardModel" and self.head is Head.REWARD

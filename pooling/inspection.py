@@ -17,8 +17,7 @@ from pooling.checkpoint import (
 )
 from pooling.config import CONFIG_FILE, ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import AbsentWeightsError
-from pooling.pooler_config import OPTION
-from pooling.sentence_transformers import MODULES_FILE, PROMPTS_FILE, SENTENCE_CONFIG_FILE, Dense
+from pooling.sentence_transformers import MODULES_FILE, PROMPTS_FILE, Dense, sentence_config_path
 from pooling.tokenizing import Tokenizer
 
 # The names that safetensors has for the types that weights come in; others are shown as they are written.
@@ -143,18 +142,21 @@ def _pooler(spec: ModelSpec) -> _Facts:
 
 
 def _result(spec: ModelSpec) -> _Facts:
-    pooler, origins = spec.pooler, spec.origins
-    embeds = spec.head is Head.NONE
-    width = OPTION if pooler.dimensions else MODULES_FILE if spec.dense else CONFIG_FILE
-    sizes = origins.get("pooler.matryoshka_dimensions", CONFIG_FILE if pooler.matryoshka_dimensions else width)
+    origins, embeds = spec.origins, spec.head is Head.NONE
     named = spec.settings.get("id2label", "num_labels") is not None
     return {
         "labels": (None if embeds else spec.labels, f"the head: {spec.head}"),
         "label_names": (list(spec.label_names) or None, CONFIG_FILE if named else "the default of transformers"),
         "max_model_len": (spec.max_model_len, origins["max_model_len"]),
-        "lowercase": (spec.lowercase, SENTENCE_CONFIG_FILE if spec.lowercase else "the default"),
-        "dimensions": (spec.embedding_dimensions if embeds else None, width),
-        "supported_dimensions": (list(spec.supported_dimensions) if embeds else None, sizes),
+        "lowercase": (
+            spec.lowercase,
+            sentence_config_path(spec.directory).name if spec.lowercase else "the default",
+        ),
+        "dimensions": (spec.embedding_dimensions if embeds else None, origins["dimensions"]),
+        "supported_dimensions": (
+            list(spec.supported_dimensions) if embeds else None,
+            origins["supported_dimensions"],
+        ),
         "prompts": (list(spec.prompts.texts), PROMPTS_FILE if spec.prompts.texts else "the default"),
         "default_prompt": (spec.prompts.default, PROMPTS_FILE),
     }

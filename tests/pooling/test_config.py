@@ -10,7 +10,7 @@ from pooling.config import ModelOptions, resolve_spec
 from pooling.errors import CheckpointError, OptionError
 from pooling.pooler_config import PoolerConfig, PoolingType
 from tests.pooling.checkpoints import copied, edit_json
-from tests.pooling.conftest import TINY_BERT, TINY_BERT_CLS
+from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
 
 
 @pytest.fixture
@@ -115,6 +115,43 @@ def test_what_is_not_supported_is_refused_by_name(
     edit_json(directory / file, change)
     with pytest.raises(CheckpointError, match=named):
         resolve_spec(directory)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"id2label": {"0": "no", "10": "yes", "2": "perhaps"}}, ("no", "perhaps", "yes")),
+        ({"id2label": None, "num_labels": 1}, ("LABEL_0",)),
+        ({"id2label": None}, ("LABEL_0", "LABEL_1")),
+    ],
+)
+def test_labels_are_named_in_their_order_or_counted(
+    tmp_path: Path, labels: dict[str, object], names: tuple[str, ...]
+) -> None:
+    directory = copied(GOLDEN / "families" / "bert-classifier", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(labels))
+    spec = resolve_spec(directory)
+    assert (spec.label_names, spec.labels) == (names, len(names))
+
+
+def test_labels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    directory = copied(GOLDEN / "families" / "bert-classifier", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(id2label={"no": "0"}))
+    with pytest.raises(CheckpointError, match="id2label"):
+        resolve_spec(directory)
+
+
+def test_code_in_the_place_of_a_known_class_must_say_how_tokens_see_each_other(tmp_path: Path) -> None:
+    directory = copied(GOLDEN / "families" / "qwen2", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(auto_map={"AutoModel": "modeling.Qwen2Model"}))
+    with pytest.raises(CheckpointError, match=r"'modeling\.Qwen2Model' in auto_map.*add is_causal"):
+        resolve_spec(directory)
+    edit_json(directory / "config.json", lambda config: config.update(is_causal=False))
+    assert resolve_spec(directory).settings.flag("is_causal", default=True) is False
+    # Of a class that transformers does not have, its own code is the only definition.
+    other = {"AutoModel": "modeling_qwen2_rm.Qwen2ForRewardModel"}
+    edit_json(directory / "config.json", lambda config: (config.pop("is_causal"), config.update(auto_map=other)))
+    assert resolve_spec(directory).tasks == ("embed",)
 
 
 def test_the_fingerprint_is_that_of_the_content(directory: Path) -> None:
