@@ -163,13 +163,11 @@ class _Launch:
     async def _start(self, supervisor: Supervisor, plan: _Plan) -> None:
         if self._embeds_redis:
             await supervisor.start([self._redis_role(plan.redis_url)])
-        # They start side by side, and stop in the reverse order: the api first, then what it waits for.
-        groups = (
-            self._roles(WORKER, "workers", self._options.workers, plan),
-            self._roles(SCHEDULER, "scheduler", 1, plan),
-            self._roles(API, "api", self._options.api_workers, plan),
-        )
-        await supervisor.start(*groups)
+        # They stop in the reverse order: the api first, then what it waits for. It starts last, so that nothing is
+        # answered for a checkpoint that the worker then refuses.
+        workers = self._roles(WORKER, "workers", self._options.workers, plan)
+        await supervisor.start(workers, self._roles(SCHEDULER, "scheduler", 1, plan))
+        await supervisor.start(self._roles(API, "api", self._options.api_workers, plan))
 
     def _roles(self, name: str, module: str, count: int, plan: _Plan) -> list[Role]:
         if not self._has(name):

@@ -12,6 +12,7 @@ from api.options import Options
 from api.pairing import Pairing, pairing_of
 from api.rendering import Renderer
 from pooling.chat_template import read_chat_template
+from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
@@ -33,13 +34,18 @@ T = TypeVar("T")
 def checkpoint_directory(options: Options) -> Path:
     """The local, verified directory of the model to serve, downloaded if it must be.
 
+    All is checked that can be known without Paddle; whether the tensors fit the model, the worker finds.
+
     Raises:
-        LaunchError: there is no such model, or its files are broken.
+        LaunchError: there is no such model, it is not supported, an option does not fit it, or its files are broken.
     """
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
-        resolve_spec(directory, model_options(options))
+        spec = resolve_spec(directory, model_options(options))
+        Tokenizer.from_spec(spec)
         read_chat_template(directory)
+        for module in spec.dense:
+            verify_weights(module.directory)
     except PoolingError as error:
         raise LaunchError(str(error)) from error
     return directory

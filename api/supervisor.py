@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from api.errors import LaunchError
+from scheduler.readiness import READY, REFUSED
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0
 """Seconds before a role that died is started again; doubled each time.
@@ -23,6 +24,9 @@ STEADY_SECONDS = 10.0
 
 EXIT_CONFIGURATION = 2
 """A role that ends so before it was ever ready has said what is wrong; starting it again would not help."""
+
+LAST_WORDS_SECONDS = 1.0
+"""For what a role wrote to be read after its end."""
 
 Say = Callable[[str], None]
 
@@ -61,7 +65,7 @@ class Supervisor:
         """Starts all roles of all groups side by side; returns when each was ready once.
 
         Raises:
-            LaunchError: one of them refused its configuration; it has said why.
+            LaunchError: one of them refused its configuration, for this reason.
         """
         ready = []
         for group in groups:
@@ -101,8 +105,8 @@ class Supervisor:
                 continue
             self._processes[role.name] = process
             ended = asyncio.create_task(process.wait())
-            detail = await _first(announced, ended)
-            if detail is not None:
+            word, _, detail = (await _first(announced, ended, patience=not role.probe) or "").partition(" ")
+            if word == READY:
                 self._say(f"{role.name} ready in {time.monotonic() - began:.1f} s: {detail}")
                 if not first_ready.done():
                     first_ready.set_result(None)
@@ -110,8 +114,10 @@ class Supervisor:
             if self._stopping:
                 return
             if status == EXIT_CONFIGURATION and not first_ready.done():
-                first_ready.set_exception(LaunchError(f"{role.name} cannot start; it said why above."))
+                first_ready.set_exception(LaunchError(detail or f"{role.name} cannot start: its log says why."))
                 return
+            if word == REFUSED:
+                self._say(f"{role.name} cannot start: {detail}")
             if time.monotonic() - began > STEADY_SECONDS:
                 delay = FIRST_DELAY
             self._say(f"{role.name} ended ({_reason(status)}): starting it again in {delay:g} s")
@@ -138,14 +144,19 @@ async def _spawn(role: Role) -> tuple[asyncio.subprocess.Process, "asyncio.Task[
         raise
     finally:
         os.close(writing)
-    announced = role.probe() if role.probe else _announcement(reading)
+    announced = _probed(role.probe) if role.probe else _announcement(reading)
     if role.probe:
         os.close(reading)
     return process, asyncio.ensure_future(announced)
 
 
+async def _probed(probe: Callable[[], Awaitable[str]]) -> str:
+    """What a role that does not announce itself would have written."""
+    return f"{READY} {await probe()}"
+
+
 async def _announcement(reading: int) -> str | None:
-    """The line that a role writes when it is ready; None when it ends without one."""
+    """The line that a role writes when it is ready or refuses to start; None when it ends without one."""
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb")
@@ -156,9 +167,10 @@ async def _announcement(reading: int) -> str | None:
         transport.close()
 
 
-async def _first(announced: "asyncio.Task[str | None]", ended: "asyncio.Task[int]") -> str | None:
-    """What a role announced, or None when it ended before."""
+async def _first(announced: "asyncio.Task[str | None]", ended: "asyncio.Task[int]", *, patience: bool) -> str | None:
+    """What a role announced, or None when it ended before; with patience also what is read after its end."""
     await asyncio.wait((announced, ended), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((announced,), timeout=LAST_WORDS_SECONDS if patience else 0)
     if announced.done():
         return announced.result()
     announced.cancel()

@@ -106,6 +106,11 @@ class Architecture:
     head: Head
 
     @property
+    def backbone(self) -> str:
+        """What transformers calls its bare model."""
+        return f"{self.name.removesuffix(self.ending)}Model"
+
+    @property
     def scores_steps(self) -> bool:
         """Whether its head gives two logits for each step, bad and good (Qwen2.5-Math-PRM)."""
         return self.ending == "ForProcessRewardModel" and self.head is Head.REWARD
@@ -137,11 +142,12 @@ class Architecture:
         return convert
 
 
-def known_architecture(names: object) -> Architecture:
+def known_architecture(names: object, path: Path) -> Architecture:
     """The first of a checkpoint's architectures that Millpond can run.
 
     Args:
         names: what config.json has under "architectures"; anything but a list counts as empty.
+        path: that config.json, for the message.
 
     Raises:
         CheckpointError: none of them is known; the message lists those that are.
@@ -151,9 +157,13 @@ def known_architecture(names: object) -> Architecture:
         found = _taken_apart(name)
         if found:
             return found
-    found_names = ", ".join(candidates) or "no name"
+    if not candidates:
+        raise CheckpointError(
+            f"{path} has no architectures, by which a model's class is known: add the name of its class, such as "
+            '"architectures": ["BertModel"].'
+        )
     raise CheckpointError(
-        f"config.json gives the architecture as {found_names}, which is not supported: use a model of one of the "
+        f"{path} gives the architecture as {', '.join(candidates)}, which is not supported: use a model of one of the "
         f"families {', '.join(FAMILIES)}, or add one (docs/add-a-model-family.md)."
     )
 

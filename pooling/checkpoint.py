@@ -1,16 +1,21 @@
 """Integrity of a checkpoint directory, checked in milliseconds and without loading any weight."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pooling.errors import CheckpointError
+from pooling.errors import AbsentWeightsError, CheckpointError
 
+TOKENIZER_FILE = "tokenizer.json"
 SINGLE_WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
 GIT_LFS_HEAD = b"version https://git-lfs"
+# What transformers called weights before safetensors, and what training leaves beside them.
+PICKLED_WEIGHTS = "pytorch_model"
+TRAINING_STATES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 # The limit of the reference implementation of safetensors; a larger value means the file is something else.
 SAFETENSORS_HEADER_LIMIT = 100_000_000
 
@@ -24,7 +29,16 @@ def verify_checkpoint(directory: Path) -> None:
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory: give the directory that holds config.json.")
     read_json(directory / "config.json")
-    read_json(directory / "tokenizer.json")
+    read_json(directory / TOKENIZER_FILE)
+    verify_weights(directory)
+
+
+def verify_weights(directory: Path) -> None:
+    """Check that a directory, of a checkpoint or of one of its modules, holds untruncated safetensors.
+
+    Raises:
+        CheckpointError: naming the first file that is missing or broken, and what to do about it.
+    """
     for path in weight_files(directory):
         verify_safetensors(path)
 
@@ -60,7 +74,8 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     """The safetensors files that hold the weights: one, or every shard the index names, sorted by name.
 
     Raises:
-        CheckpointError: there are none, a shard is missing, or the weights exist only as pickles.
+        AbsentWeightsError: there are none at all.
+        CheckpointError: a shard is missing, or the weights exist only as pickles.
     """
     single = directory / SINGLE_WEIGHTS
     if single.exists():
@@ -70,20 +85,41 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         weight_map = read_json(index_path).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{index_path} has no weight_map that says where tensors lie: download it again.")
-        shards = tuple(directory / str(name) for name in sorted(set(weight_map.values())))
-        for shard in shards:
-            if not shard.exists():
-                raise CheckpointError(f"{shard} is missing, though {index_path.name} names it: download that shard.")
+        shards = tuple(directory / str(name) for name in sorted({str(name) for name in weight_map.values()}))
+        missing = [shard for shard in shards if not shard.exists()]
+        if missing:
+            kind = AbsentWeightsError if len(missing) == len(shards) else CheckpointError
+            raise kind(f"{missing[0]} is missing, though {index_path.name} names it: download that shard.")
         return shards
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
-    if pickles:
-        raise CheckpointError(
-            f"{directory} has its weights only as a pickle ({pickles[0]}), which could run any code when loaded: "
-            f'convert it, where torch is installed, with python -c "from transformers import AutoModel; '
-            f"AutoModel.from_pretrained('{directory}').save_pretrained('{directory}')\"."
-        )
-    raise CheckpointError(
+    _refuse_pickles(directory)
+    raise AbsentWeightsError(
         f"{directory} holds neither {SINGLE_WEIGHTS} nor {WEIGHTS_INDEX}: download the weights as safetensors."
+    )
+
+
+def _refuse_pickles(directory: Path) -> None:
+    """Raises CheckpointError where the weights are pickles, with the command that turns them into safetensors.
+
+    The command needs torch and safetensors only, and no class of the model: every head stays.
+    """
+    pickles = sorted(path.name for ending in ("bin", "pt", "pth") for path in directory.glob(f"*.{ending}"))
+    weights = [name for name in pickles if name.startswith(PICKLED_WEIGHTS)]
+    found = weights or [name for name in pickles if not name.startswith(TRAINING_STATES)]
+    if not found:
+        return
+    pattern = f"{PICKLED_WEIGHTS}*.bin" if weights else found[0]
+    code = (
+        "import glob, torch; from safetensors.torch import save_file; "
+        f"tensors = {{name: tensor for path in sorted(glob.glob('{pattern}')) for name, tensor in "
+        "torch.load(path, map_location='cpu', weights_only=True).items()}; "
+        # A copy of each, as tensors that share memory are refused; popped, so that the model is in memory once.
+        "save_file({name: tensors.pop(name).contiguous().clone() for name in list(tensors)}, "
+        f"'{SINGLE_WEIGHTS}', {{'format': 'pt'}})"
+    )
+    raise CheckpointError(
+        f"{directory / found[0]} is a pickle, which could run any code when loaded, and there are no other weights: "
+        f"convert it, where torch and safetensors are installed, with cd {shlex.quote(str(directory))} && "
+        f'python -c "{code}"'
     )
 
 

@@ -15,13 +15,14 @@ from pooling.pooler_config import OPTION, Activation, PoolerConfig, PoolingType,
 from pooling.sentence_transformers import (
     MODULES_FILE,
     PROMPTS_FILE,
-    SENTENCE_CONFIG_FILE,
+    SENTENCE_CONFIG_FILES,
     Dense,
     Modules,
     Prompts,
     cross_encoder_activation,
     read_modules,
     read_prompts,
+    truncated_dimensions,
 )
 from pooling.settings import Settings
 
@@ -31,6 +32,8 @@ CONFIG_FILE = "config.json"
 TEXT_SECTIONS = ("text_config",)
 
 DTYPES = ("float32", "bfloat16", "float16")
+# Classes of transformers that checkpoints are known to replace by code of their own under the same name.
+SHADOWED = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 
 # `<extra_0>`, which ends a step for Qwen2.5-Math-PRM; vLLM assumes it too where nothing else is said.
 QWEN_STEP_TAG = 151651
@@ -150,7 +153,8 @@ def resolve_spec(
     options = options or ModelOptions()
     path = directory / CONFIG_FILE
     whole = Settings(read_json(path), path)
-    architecture = known_architecture(whole.get("architectures"))
+    architecture = known_architecture(whole.get("architectures"), path)
+    _refuse_own_code(whole, architecture)
     settings = next((section for name in TEXT_SECTIONS if (section := whole.section(name))), whole)
     modules = read_modules(directory)
     convert = architecture.conversion(options.convert)
@@ -160,11 +164,12 @@ def resolve_spec(
         "convert": "--convert" if options.convert != "auto" else f"the name {architecture.name}",
     }
     overrides = read_option(options.pooler_config)
-    stated = cross_encoder_activation(whole)
+    stated = cross_encoder_activation(directory, whole)
     pooler = overridden(_pooler(architecture, convert, modules, whole, stated, origins), overrides)
     origins |= {f"pooler.{name}": OPTION for name in overrides}
     head = Head.TOKENS if pooler.returned_token_ids else architecture.head
     hidden_size = settings.integer("hidden_size", "dim")
+    _check_widths(modules.dense, hidden_size)
     label_names = _label_names(whole, head)
     spec = ModelSpec(
         directory=directory,
@@ -252,6 +257,8 @@ def _label_names(config: Settings, head: Head) -> tuple[str, ...]:
         return ()
     names = config.section("id2label")
     if names is not None:
+        if any(not key.isdecimal() for key in names):
+            raise config.refuse("id2label", config.get("id2label"), "its names must be the numbers of the labels")
         return tuple(names.text(key) for key in sorted(names, key=int))
     return tuple(f"LABEL_{number}" for number in range(config.integer("num_labels", default=2)))
 
@@ -264,6 +271,32 @@ def _labels(head: Head, architecture: Architecture, pooler: PoolerConfig, classe
     if head is Head.REWARD:
         return 2 if architecture.scores_steps else 1
     return 1 if head is Head.GATED_REWARD else 0
+
+
+def _refuse_own_code(config: Settings, architecture: Architecture) -> None:
+    """Refuse a checkpoint whose own code stands in for a known class, unless it says how its tokens see each other.
+
+    Embedding models that are decoders in name have brought such code to attend both ways (gte-Qwen2): served as what
+    they are called, they would give other vectors, and nobody would notice.
+    """
+    section = config.section("auto_map")
+    code = str(section.get("AutoModel")) if section else ""
+    known = architecture.backbone
+    if known in SHADOWED and code.rpartition(".")[2] == known and config.get("is_causal") is None:
+        raise CheckpointError(
+            f"{config.path} has AutoModel = {code!r} in auto_map, which is code in the place of {known} and is not "
+            "run: add is_causal to it, false where tokens see those after them too, else true."
+        )
+
+
+def _check_widths(modules: Sequence[Dense], width: int) -> None:
+    for dense in modules:
+        if dense.inputs != width:
+            raise CheckpointError(
+                f"{dense.directory / CONFIG_FILE} has in_features = {dense.inputs}, but what comes in is {width} wide: "
+                "use the modules that belong to this model."
+            )
+        width = dense.outputs
 
 
 def _check_pooler(spec: ModelSpec) -> None:
@@ -289,6 +322,8 @@ def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
     """The spec with the sizes that a request may ask for; a default size becomes the model's own."""
     pooler, full = spec.pooler, spec.embedding_dimensions
     origins = dict(spec.origins)
+    width = MODULES_FILE if spec.dense else CONFIG_FILE
+    sizes = OPTION if pooler.matryoshka_dimensions else width
     stated = config.get("matryoshka_dimensions")
     if not pooler.matryoshka_dimensions and stated is not None:
         if not isinstance(stated, list) or not all(isinstance(size, int) and 1 <= size <= full for size in stated):
@@ -297,11 +332,18 @@ def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
                 "dimensions: download it again."
             )
         pooler = replace(pooler, matryoshka_dimensions=tuple(sorted(set(stated))))
-        origins["dimensions"] = CONFIG_FILE
+        sizes = CONFIG_FILE
+    cut = truncated_dimensions(spec.directory)
+    if pooler.dimensions:
+        width = OPTION
+    elif cut is not None and cut < full:
+        # Sentence Transformers cuts by default, and gives all to those who ask.
+        pooler = replace(pooler, dimensions=cut, matryoshka_dimensions=(*pooler.matryoshka_dimensions, full))
+        width = sizes = PROMPTS_FILE
     for size in (*pooler.matryoshka_dimensions, pooler.dimensions or 1):
         if size > full:
             raise OptionError(f"{OPTION} asks for {size} dimensions, but this model gives {full}: ask for less.")
-    origins.setdefault("dimensions", OPTION if pooler.dimensions else "the model's width")
+    origins |= {"dimensions": width, "supported_dimensions": sizes if pooler.matryoshka_dimensions else width}
     return replace(
         spec, pooler=pooler, embedding_dimensions=pooler.dimensions or full, origins=MappingProxyType(origins)
     )
@@ -322,7 +364,7 @@ def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]
         f"{options.convert} {options.dtype} {sorted(read_option(options.pooler_config).items())}\n".encode()
     )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
-    names = [CONFIG_FILE, MODULES_FILE, SENTENCE_CONFIG_FILE, PROMPTS_FILE]
+    names = [CONFIG_FILE, MODULES_FILE, *SENTENCE_CONFIG_FILES, PROMPTS_FILE]
     names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE]
     for path in [*(directory / name for name in names), *module_configs]:
         if path.exists():

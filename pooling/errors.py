@@ -9,6 +9,10 @@ class CheckpointError(PoolingError):
     """The checkpoint is missing, broken or of a kind not supported; the message names the file or tensor."""
 
 
+class AbsentWeightsError(CheckpointError):
+    """The checkpoint has no weights at all, neither whole nor broken: perhaps only its configuration was wanted."""
+
+
 class DeviceError(PoolingError):
     """The wanted device is not there, or can no longer be chosen in this process."""
 

@@ -7,11 +7,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pooling.architectures import Head
-from pooling.checkpoint import SINGLE_WEIGHTS, StoredTensor, read_safetensors_header, weight_files
+from pooling.checkpoint import (
+    TOKENIZER_FILE,
+    StoredTensor,
+    read_json,
+    read_safetensors_header,
+    verify_safetensors,
+    weight_files,
+)
 from pooling.config import CONFIG_FILE, ModelOptions, ModelSpec, resolve_spec
-from pooling.errors import CheckpointError
-from pooling.pooler_config import OPTION
-from pooling.sentence_transformers import MODULES_FILE, PROMPTS_FILE, SENTENCE_CONFIG_FILE, Dense
+from pooling.errors import AbsentWeightsError
+from pooling.sentence_transformers import MODULES_FILE, PROMPTS_FILE, Dense, sentence_config_path
+from pooling.tokenizing import Tokenizer
 
 # The names that safetensors has for the types that weights come in; others are shown as they are written.
 TYPE_NAMES = MappingProxyType({"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"})
@@ -55,18 +62,19 @@ class Inspection:
 def inspected(directory: Path, options: ModelOptions | None = None) -> Inspection:
     """Decide how a checkpoint would be served, though it may lack weights or tokenizer.
 
+    What is there must be whole, as for serving; whether its tensors fit the model is found when they are loaded.
+
     Raises:
-        CheckpointError: the configuration is missing or broken, or the model is of a kind not supported.
+        CheckpointError: the configuration is missing, any file is broken, or the model is of a kind not supported.
         OptionError: an option does not fit this model.
     """
     options = options or ModelOptions()
     files, missing = _weight_files(directory)
     spec = resolve_spec(directory, options, files)
-    weights: StoredWeights | None = None
-    try:
-        weights = stored_weights([*files, *_dense_files(spec.dense)]) if files else None
-    except CheckpointError as error:
-        missing = str(error)
+    if (directory / TOKENIZER_FILE).exists():
+        read_json(directory / TOKENIZER_FILE)
+        Tokenizer.from_spec(spec)
+    weights = stored_weights([*files, *_dense_files(spec.dense)]) if files else None
     decided = {**_model(spec), **_pooler(spec), **_result(spec), **_stored(spec, weights, options, missing)}
     facts = {"directory": str(directory)} | {name: value for name, (value, _) in decided.items()}
     origins = {name: origin for name, (value, origin) in decided.items() if value is not None or name in MAY_BE_UNKNOWN}
@@ -74,9 +82,10 @@ def inspected(directory: Path, options: ModelOptions | None = None) -> Inspectio
 
 
 def stored_weights(files: Sequence[Path]) -> StoredWeights:
-    """The sum over the headers of safetensors files; raises CheckpointError for a file without a valid one."""
+    """The sum over the headers of safetensors files; raises CheckpointError for a file that is not whole."""
     numbers: dict[str, int] = {}
     for path in files:
+        verify_safetensors(path)
         tensors, _ = read_safetensors_header(path)
         for tensor in tensors.values():
             numbers[tensor.dtype] = numbers.get(tensor.dtype, 0) + _elements(tensor)
@@ -87,15 +96,15 @@ def stored_weights(files: Sequence[Path]) -> StoredWeights:
 
 
 def _weight_files(directory: Path) -> tuple[tuple[Path, ...], str]:
-    """The weight files, or none and the reason."""
+    """The weight files, or none and the reason, where only the configuration is there."""
     try:
         return weight_files(directory), ""
-    except CheckpointError as error:
+    except AbsentWeightsError as error:
         return (), str(error)
 
 
 def _dense_files(modules: Sequence[Dense]) -> list[Path]:
-    return [path for dense in modules if (path := dense.directory / SINGLE_WEIGHTS).exists()]
+    return [path for dense in modules for path in weight_files(dense.directory)]
 
 
 def _elements(tensor: StoredTensor) -> int:
@@ -133,18 +142,21 @@ def _pooler(spec: ModelSpec) -> _Facts:
 
 
 def _result(spec: ModelSpec) -> _Facts:
-    pooler, origins = spec.pooler, spec.origins
-    embeds = spec.head is Head.NONE
-    width = OPTION if pooler.dimensions else MODULES_FILE if spec.dense else CONFIG_FILE
-    sizes = origins.get("pooler.matryoshka_dimensions", CONFIG_FILE if pooler.matryoshka_dimensions else width)
+    origins, embeds = spec.origins, spec.head is Head.NONE
     named = spec.settings.get("id2label", "num_labels") is not None
     return {
         "labels": (None if embeds else spec.labels, f"the head: {spec.head}"),
         "label_names": (list(spec.label_names) or None, CONFIG_FILE if named else "the default of transformers"),
         "max_model_len": (spec.max_model_len, origins["max_model_len"]),
-        "lowercase": (spec.lowercase, SENTENCE_CONFIG_FILE if spec.lowercase else "the default"),
-        "dimensions": (spec.embedding_dimensions if embeds else None, width),
-        "supported_dimensions": (list(spec.supported_dimensions) if embeds else None, sizes),
+        "lowercase": (
+            spec.lowercase,
+            sentence_config_path(spec.directory).name if spec.lowercase else "the default",
+        ),
+        "dimensions": (spec.embedding_dimensions if embeds else None, origins["dimensions"]),
+        "supported_dimensions": (
+            list(spec.supported_dimensions) if embeds else None,
+            origins["supported_dimensions"],
+        ),
         "prompts": (list(spec.prompts.texts), PROMPTS_FILE if spec.prompts.texts else "the default"),
         "default_prompt": (spec.prompts.default, PROMPTS_FILE),
     }

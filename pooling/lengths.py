@@ -5,10 +5,13 @@ from pathlib import Path
 
 from pooling.checkpoint import read_json
 from pooling.errors import OptionError
-from pooling.sentence_transformers import SENTENCE_CONFIG_FILE
+from pooling.sentence_transformers import sentence_config_path
 from pooling.settings import Settings
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+# Where Sentence Transformers keeps what it gives to the tokenizer, today and formerly.
+TOKENIZER_ARGUMENTS = ("processor_kwargs", "tokenizer_args")
 
 # Model types whose positions begin behind the padding token, so that the table is that much too long.
 SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -26,14 +29,16 @@ def longest_sequence(
     Raises:
         OptionError: an option is beyond the model's own limit.
     """
-    sentence_config = _optional_json(directory / SENTENCE_CONFIG_FILE)
+    sentence_path = sentence_config_path(directory)
+    sentence_config = _optional_json(sentence_path)
     tokenizer_config = _optional_json(directory / TOKENIZER_CONFIG_FILE)
     positions = settings.integer("max_position_embeddings")
     if settings.get("model_type") in SHIFTED_POSITIONS:
         pad = settings.get("pad_token_id")
         positions -= (pad if isinstance(pad, int) else 1) + 1
     stated = (
-        (sentence_config.get("max_seq_length"), SENTENCE_CONFIG_FILE),
+        (sentence_config.get("max_seq_length"), sentence_path.name),
+        *((_tokenizer_limit(sentence_config.get(name)), sentence_path.name) for name in TOKENIZER_ARGUMENTS),
         (tokenizer_config.get("model_max_length"), TOKENIZER_CONFIG_FILE),
         (_stretched(positions, settings), "config.json"),
     )
@@ -64,6 +69,10 @@ def _stretched(positions: int, settings: Settings) -> int:
     trained = scaling.optional_integer("original_max_position_embeddings")
     factor = scaling.number("factor", default=1.0)
     return max(positions, int(trained * factor)) if trained else int(positions * factor)
+
+
+def _tokenizer_limit(arguments: object) -> object:
+    return arguments.get("model_max_length") if isinstance(arguments, dict) else None
 
 
 def _optional_json(path: Path) -> Mapping[str, object]:

@@ -14,6 +14,23 @@ MODULES_FILE = "modules.json"
 SENTENCE_CONFIG_FILE = "sentence_bert_config.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 
+# The first that is there counts; all but the first are of its oldest versions.
+SENTENCE_CONFIG_FILES = (
+    SENTENCE_CONFIG_FILE,
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+
+# What a class of modules.json or of an activation must begin with; all else is code of the checkpoint's own.
+MODULE_PACKAGE, ACTIVATION_PACKAGE = "sentence_transformers.", "torch."
+
+# Prompts that every model has, though they be empty.
+USUAL_PROMPTS = ("query", "document")
+
 # The names of Sentence Transformers since 6.0 (`pooling_mode`), and the flags of its older configurations.
 _POOLING_MODES = MappingProxyType(
     {
@@ -83,6 +100,12 @@ class Prompts:
     default: str | None = None
 
 
+def sentence_config_path(directory: Path) -> Path:
+    """Where the limits of the Transformer module are, though there may be no such file."""
+    paths = [directory / name for name in SENTENCE_CONFIG_FILES]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
 def read_modules(directory: Path) -> Modules:
     """What modules.json makes of the backbone.
 
@@ -100,7 +123,9 @@ def read_modules(directory: Path) -> Modules:
     score_token_ids: tuple[int, ...] = ()
     normalize = False
     for position, entry in enumerate(entries):
-        kind = str(entry.get("type", "")).rpartition(".")[2]
+        name = str(entry.get("type", ""))
+        # A class of the same name in the checkpoint's own code may do anything.
+        kind = name.rpartition(".")[2] if name.startswith(MODULE_PACKAGE) else ""
         folder = directory / str(entry.get("path", ""))
         if kind == "Transformer" and position == 0:
             continue
@@ -129,6 +154,8 @@ def read_prompts(directory: Path) -> Prompts:
     section = settings.section("prompts")
     texts = {} if section is None else {name: section.text(name, default="") for name in section}
     default = settings.get("default_prompt_name")
+    if default in USUAL_PROMPTS:
+        texts.setdefault(str(default), "")
     if default is not None and default not in texts:
         raise CheckpointError(
             f"{path} has default_prompt_name = {default!r}, which is none of its prompts: correct it."
@@ -136,28 +163,37 @@ def read_prompts(directory: Path) -> Prompts:
     return Prompts(MappingProxyType(texts), None if default is None else str(default))
 
 
-def cross_encoder_activation(config: Settings) -> tuple[Activation, str] | None:
-    """The activation that a CrossEncoder's files state, and the name of the file; None where they state none.
+def truncated_dimensions(directory: Path) -> int | None:
+    """To how many numbers the model's embeddings are cut (`truncate_dim`), or None for all of them."""
+    path = directory / PROMPTS_FILE
+    return Settings(read_json(path), path).optional_integer("truncate_dim") if path.exists() else None
 
-    Sentence Transformers writes it beside the prompts today, and wrote it into config.json before; the former wins.
+
+def cross_encoder_activation(directory: Path, config: Settings) -> tuple[Activation, str] | None:
+    """The activation that a CrossEncoder states and the file that does so, or None where it states none.
+
+    Args:
+        config: config.json, where it was until Sentence Transformers 5.4 put it beside the prompts.
 
     Raises:
         CheckpointError: it is not one that is supported.
     """
-    path = config.path.parent / PROMPTS_FILE
-    settings = Settings(read_json(path), path) if path.exists() else config
-    stated = settings.get("activation_fn")
-    if stated is None:
-        settings, section = config, config.section("sentence_transformers")
-        stated = section.get("activation_fn") if section else None
-    if stated is None:
-        stated = config.get("sbert_ce_default_activation_function")
-    if stated is None:
-        return None
-    name = str(stated).rpartition(".")[2]
-    if name not in _ACTIVATIONS:
-        raise settings.refuse("activation_fn", stated, f"use a model with one of {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name], settings.path.name
+    path = directory / PROMPTS_FILE
+    saved = Settings(read_json(path) if path.exists() else {}, path)
+    section = config.section("sentence_transformers") or Settings({}, config.path)
+    for settings, key in (
+        (saved, "activation_fn"),
+        (section, "activation_fn"),
+        (config, "sbert_ce_default_activation_function"),
+    ):
+        stated = settings.get(key)
+        if stated is None:
+            continue
+        name = str(stated).rpartition(".")[2]
+        if not str(stated).startswith(ACTIVATION_PACKAGE) or name not in _ACTIVATIONS:
+            raise settings.refuse(key, stated, f"use a model with torch's {', '.join(_ACTIVATIONS)}")
+        return _ACTIVATIONS[name], settings.path.name
+    return None
 
 
 def _reads_messages(directory: Path) -> bool:
@@ -187,13 +223,21 @@ def _pooling_type(path: Path) -> PoolingType:
 def _dense(directory: Path) -> Dense:
     path = directory / "config.json"
     config = Settings(read_json(path), path)
-    activation = config.text("activation_function", default="Tanh").rpartition(".")[2]
+    activation = config.text("activation_function", default="torch.nn.Tanh")
+    if not activation.startswith(ACTIVATION_PACKAGE):
+        raise config.refuse("activation_function", activation, "use a model with a function of torch")
+    if config.flag("use_residual"):
+        raise config.refuse("use_residual", True, "use a model without it")
+    for name in ("module_input_name", "module_output_name"):
+        value = config.text(name, default="sentence_embedding")
+        if value != "sentence_embedding":
+            raise config.refuse(name, value, "use a model whose Dense modules change its embeddings")
     return Dense(
         directory,
         config.integer("in_features"),
         config.integer("out_features"),
         config.flag("bias", default=True),
-        activation,
+        activation.rpartition(".")[2],
     )
 
 

@@ -14,7 +14,7 @@ from pooling.errors import PoolingError
 from scheduler.connection import check_server, connect
 from scheduler.errors import SchedulerError
 from scheduler.logs import set_up_logging
-from scheduler.readiness import announce_ready
+from scheduler.readiness import announce_ready, announce_refusal
 from workers.errors import WorkerError
 from workers.settings import WorkerSettings
 
@@ -30,7 +30,7 @@ def main() -> int:
         set_up_logging("worker", settings.log_format)
         return serve(settings)
     except (PoolingError, SchedulerError, WorkerError) as error:
-        print(error, file=sys.stderr)
+        announce_refusal(str(error))
         return EXIT_CONFIGURATION
 
 

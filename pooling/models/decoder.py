@@ -198,13 +198,16 @@ class DecoderForPooling(PoolingModel):
 
     @classmethod
     def kinds(cls, config: Settings, shape: DecoderShape, used: Sequence[str]) -> Mapping[str, AttentionKind]:
-        """The kinds of attention that the layers use: causal, and sliding ones see `sliding_window` tokens."""
-        if not config.flag("is_causal", default=True):
-            raise config.refuse("is_causal", False, "use a model whose tokens see those before them only")
+        """The kinds of attention that the layers use; sliding ones see `sliding_window` tokens.
+
+        They are causal unless `is_causal` is false; both ways, the window leaves out the token itself.
+        """
+        causal = config.flag("is_causal", default=True)
         rotary = rotary_of(config, shape.head_dim)
-        kinds = {"full": AttentionKind(causal=True, rotary=rotary)}
+        kinds = {"full": AttentionKind(causal=causal, rotary=rotary)}
         if "sliding" in used:
-            kinds["sliding"] = AttentionKind(causal=True, reach=config.integer("sliding_window") - 1, rotary=rotary)
+            window = config.integer("sliding_window")
+            kinds["sliding"] = AttentionKind(causal=causal, reach=window - 1 if causal else window, rotary=rotary)
         return {name: kind for name, kind in kinds.items() if name in used}
 
     def layer(self, config: Settings, shape: DecoderShape, number: int, kind: str) -> Layer:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from api.cli import main
-from tests.server import TINY_BERT
+from tests.server import GOLDEN, TINY_BERT
 
-PUBLIC = Path(__file__).parents[1] / "pooling" / "public"
+PUBLIC = Path(__file__).parents[1] / "data" / "checkpoints"
 
 
 def inspected(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -32,7 +32,7 @@ def test_no_paddle_is_loaded() -> None:
 
 
 def test_people_read_a_line_for_each_fact(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspected(monkeypatch, str(PUBLIC / "Qwen3-Embedding-0.6B")) == 0
+    assert inspected(monkeypatch, str(PUBLIC / "Qwen--Qwen3-Embedding-0.6B")) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     shown = {name: " ".join(rest.split()) for name, rest in lines}
     assert shown["architecture"] == "Qwen3ForCausalLM (config.json)"
@@ -41,6 +41,25 @@ def test_people_read_a_line_for_each_fact(monkeypatch: pytest.MonkeyPatch, capsy
     assert shown["prompts"] == "query, document (config_sentence_transformers.json)"
     assert shown["parameters"].startswith("unknown (")
     assert "labels" not in shown
+
+
+def test_everything_that_is_decided_is_shown_with_its_origin_in_both_forms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspected(monkeypatch, str(GOLDEN / "families" / "embedding-gemma")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert inspected(monkeypatch, str(GOLDEN / "families" / "embedding-gemma"), "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    shown = {line.split()[0]: line.rpartition("  (")[2].rstrip(")") for line in lines if line.endswith(")")}
+    for name in (
+        *("runner", "convert", "tasks", "head", "pooling_type", "normalize", "max_model_len"),
+        *("dimensions", "supported_dimensions", "parameters", "weights_bytes", "stored_dtype"),
+    ):
+        assert facts[name] is not None
+        assert shown[name] == facts["origins"][name]
+    assert facts["prompts"] == []
+    assert (facts["origins"]["dimensions"], facts["origins"]["pooling_type"]) == ("modules.json", "modules.json")
+    assert facts["origins"]["max_model_len"] == "tokenizer_config.json"
 
 
 @pytest.mark.parametrize("named", [[str(TINY_BERT)], ["--model", str(TINY_BERT)]])

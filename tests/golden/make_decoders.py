@@ -119,6 +119,25 @@ def make_qwen2() -> None:
     expect("qwen2", texts_for(tokenizer), last_normalized(model))
 
 
+def make_two_way_qwen2() -> None:
+    """As gte-Qwen2: tokens see those after them too; the last of two layers slides."""
+    tokenizer = byte_level(["<|endoftext|>", "<|im_end|>"])
+    config = transformers.Qwen2Config(
+        **{name: size for name, size in SIZES.items() if name not in ("head_dim", "hidden_size", "num_hidden_layers")},
+        hidden_size=24,
+        num_hidden_layers=2,
+        vocab_size=tokenizer.get_vocab_size(),
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=1,
+        is_causal=False,
+    )
+    model = transformers.Qwen2Model(config)
+    spread_weights(model)
+    save("qwen2-two-way", model, tokenizer)
+    expect("qwen2-two-way", texts_for(tokenizer), last_normalized(model))
+
+
 def make_qwen3() -> None:
     """As Qwen3-Embedding: the tokenizer ends each text with a token that is pooled."""
     tokenizer = byte_level(["<|endoftext|>", "<|im_end|>"], "$A <|endoftext|>")
@@ -133,4 +152,5 @@ if __name__ == "__main__":
     make_llamas()
     make_mistral()
     make_qwen2()
+    make_two_way_qwen2()
     make_qwen3()

@@ -1,15 +1,33 @@
 """A broken checkpoint is refused before anything is loaded, by a message that names the file."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pooling.checkpoint import verify_checkpoint, weight_files
-from pooling.errors import CheckpointError
+from pooling.errors import AbsentWeightsError, CheckpointError
 from tests.pooling.checkpoints import copied, read_safetensors, write_safetensors
-from tests.pooling.conftest import TINY_BERT
+from tests.pooling.conftest import GOLDEN, TINY_BERT
+
+TORCH_PYTHON = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
+
+PICKLE = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import load_file
+directory, shards = Path(sys.argv[1]), int(sys.argv[2])
+tensors = load_file(directory / "model.safetensors")
+(directory / "model.safetensors").unlink()
+tensors["second.name"] = next(iter(tensors.values()))
+names = sorted(tensors)
+for number in range(shards):
+    name = "pytorch_model.bin" if shards == 1 else f"pytorch_model-0000{number + 1}-of-0000{shards}.bin"
+    torch.save({name: tensors[name] for name in names[number::shards]}, directory / name)
+"""
 
 
 @pytest.fixture
@@ -76,9 +94,35 @@ def test_a_damaged_file_is_named(directory: Path, name: str, damage: Callable[[P
 
 
 def test_weights_that_exist_only_as_a_pickle_are_refused_with_the_command_that_converts_them(directory: Path) -> None:
-    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*save_pretrained"):
+    (directory / "training_args.bin").touch()
+    (directory / "model.safetensors").rename(directory / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(CheckpointError, match=r"/pytorch_model-00001-of-00002\.bin is a pickle.*pytorch_model\*\.bin"):
         verify_checkpoint(directory)
+
+
+def test_what_training_leaves_behind_is_not_taken_for_weights(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "optimizer.pt")
+    with pytest.raises(AbsentWeightsError, match=r"holds neither model\.safetensors"):
+        verify_checkpoint(directory)
+
+
+@pytest.mark.skipif(not TORCH_PYTHON.exists(), reason="`make bench` makes the environment that has torch")
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_command_that_converts_a_pickle_keeps_every_tensor(tmp_path: Path, shards: int) -> None:
+    directory = copied(GOLDEN / "families" / "bert-classifier", tmp_path / "a model's")
+    weights = directory / "model.safetensors"
+    tensors = read_safetensors(weights)
+    subprocess.run([TORCH_PYTHON, "-c", PICKLE, directory, str(shards)], check=True)
+    with pytest.raises(CheckpointError) as caught:
+        verify_checkpoint(directory)
+    command = str(caught.value).partition(" with cd ")[2].replace("&& python", f"&& {TORCH_PYTHON}")
+    subprocess.run("cd " + command, shell=True, check=True)
+    verify_checkpoint(directory)
+    converted = read_safetensors(weights)
+    # The pickle had one tensor under a second name: memory that tensors share is no obstacle.
+    assert set(converted) == {*tensors, "second.name"}
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(converted[name], tensor)
 
 
 def shard(directory: Path) -> None:

@@ -99,7 +99,7 @@ def test_every_way_to_write_the_pooling_is_understood(
     ("file", "change", "named"),
     [
         ("config.json", lambda c: c.update(architectures=["T5Model"]), "T5Model.*families Bert,.*add-a-model-family"),
-        ("config.json", lambda c: c.pop("architectures"), "no name"),
+        ("config.json", lambda c: c.pop("architectures"), "config.json has no architectures"),
         ("config.json", lambda c: c.update(hidden_size="large"), "hidden_size = 'large'"),
         ("config.json", lambda c: c.update(vocab_size=None), "vocab_size = None"),
         ("config.json", lambda c: c.update(matryoshka_dimensions=[49]), r"\[49\]"),
@@ -145,6 +145,43 @@ def test_a_pooling_that_is_not_supported_is_refused_by_name(
         CheckpointError, match=rf"asks for the pooling .*{named}.*exactly one of mean, cls and lasttoken"
     ):
         resolve_spec(directory)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"id2label": {"0": "no", "10": "yes", "2": "perhaps"}}, ("no", "perhaps", "yes")),
+        ({"id2label": None, "num_labels": 1}, ("LABEL_0",)),
+        ({"id2label": None}, ("LABEL_0", "LABEL_1")),
+    ],
+)
+def test_labels_are_named_in_their_order_or_counted(
+    tmp_path: Path, labels: dict[str, object], names: tuple[str, ...]
+) -> None:
+    directory = copied(GOLDEN / "families" / "bert-classifier", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(labels))
+    spec = resolve_spec(directory)
+    assert (spec.label_names, spec.labels) == (names, len(names))
+
+
+def test_labels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    directory = copied(GOLDEN / "families" / "bert-classifier", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(id2label={"no": "0"}))
+    with pytest.raises(CheckpointError, match="id2label"):
+        resolve_spec(directory)
+
+
+def test_code_in_the_place_of_a_known_class_must_say_how_tokens_see_each_other(tmp_path: Path) -> None:
+    directory = copied(GOLDEN / "families" / "qwen2", tmp_path / "model")
+    edit_json(directory / "config.json", lambda config: config.update(auto_map={"AutoModel": "modeling.Qwen2Model"}))
+    with pytest.raises(CheckpointError, match=r"'modeling\.Qwen2Model' in auto_map.*add is_causal"):
+        resolve_spec(directory)
+    edit_json(directory / "config.json", lambda config: config.update(is_causal=False))
+    assert resolve_spec(directory).settings.flag("is_causal", default=True) is False
+    # Of a class that transformers does not have, its own code is the only definition.
+    other = {"AutoModel": "modeling_qwen2_rm.Qwen2ForRewardModel"}
+    edit_json(directory / "config.json", lambda config: (config.pop("is_causal"), config.update(auto_map=other)))
+    assert resolve_spec(directory).tasks == ("embed",)
 
 
 def test_the_fingerprint_is_that_of_the_content(directory: Path) -> None:

@@ -1,47 +1,43 @@
-"""What is decided for well-known checkpoints, and for those of the goldens, is what their makers meant.
-
-`public/` has the configuration files of public checkpoints, reduced to what decides how they are served; of their
-prompts only the names are theirs. `public/expected.json` has what they are for.
-"""
+"""What is decided for a checkpoint is shown with what decided it, and for the goldens it is what they were made for."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pooling.checkpoint import weight_files
 from pooling.config import ModelOptions, resolve_spec
 from pooling.errors import CheckpointError
 from pooling.inspection import Inspection, inspected
 from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
-
-PUBLIC = Path(__file__).parent / "public"
-EXPECTED: dict[str, Any] = json.loads((PUBLIC / "expected.json").read_text("utf-8"))
+from tests.pooling.test_checkpoint import make_git_lfs_pointer, shard, shorten
 
 FAMILIES = GOLDEN / "families"
 FAMILY_NAMES = sorted(path.name.removesuffix(".expected.json") for path in FAMILIES.glob("*.expected.json"))
+
+
+# Tasks and pooling type, and the goldens that were made for them; later goldens need not be here.
+MADE_FOR = {
+    ("embed", "MEAN"): "distilbert embedding-gemma modernbert mpnet roberta",
+    ("embed", "LAST"): "ernie ernie-moe gemma3 llama llama-3 llama-dynamic llama-linear llama-yarn mistral qwen2 "
+    "qwen2-two-way qwen3",
+    ("classify, reward", "CLS"): "bert-classifier distilbert-classifier xlm-roberta-classifier",
+    ("classify, reward", "LAST"): "mistral-classifier",
+    ("reward, score", "LAST"): "llama-classifier qwen3-classifier qwen3-reranker",
+    ("reward, score", "MEAN"): "modernbert-classifier",
+    ("reward", "LAST"): "qwen2-reward",
+    ("reward", "STEP"): "math-shepherd qwen2-process-reward",
+}
 
 
 def options_of(stated: dict[str, Any]) -> ModelOptions:
     """The options that a table states; a pooler's are an object there."""
     pooler = stated.get("pooler_config")
     return ModelOptions(**{**stated, "pooler_config": None if pooler is None else json.dumps(pooler)})
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_public_checkpoint_is_served_as_its_makers_meant(name: str) -> None:
-    found = inspected(PUBLIC / name, options_of(EXPECTED[name]["options"]))
-    expected = dict(EXPECTED[name]["facts"])
-    for fact, source in (("max_model_len", "length_from"), ("activation", "activation_from")):
-        if source in expected:
-            assert found.origins[fact] == expected.pop(source)
-    assert {fact: found.facts[fact] for fact in expected} == expected
-
-
-def test_the_public_checkpoints_are_all_in_the_table() -> None:
-    assert sorted(EXPECTED) == sorted(path.name for path in PUBLIC.iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("name", FAMILY_NAMES)
@@ -53,9 +49,11 @@ def test_a_golden_is_inspected_as_its_recorded_results_are(name: str) -> None:
     for fact in ("pooling_type", "normalize", "step_tag_id", "returned_token_ids"):
         if fact in pooler and found[fact] is not None:
             assert found[fact] == pooler[fact]
+    tokenizer_config = json.loads((FAMILIES / name / "tokenizer_config.json").read_text("utf-8"))
+    assert found["max_model_len"] == tokenizer_config["model_max_length"]
     for known in golden["inputs"]:
         rows = np.array(known["rows"])
-        assert len(known["ids"]) <= int(str(found["max_model_len"]))
+        assert len(known["ids"]) <= tokenizer_config["model_max_length"]
         if found["pooling_type"] not in ("ALL", "STEP"):
             assert rows.shape[0] == 1
         if found["tasks"] == ["embed"]:
@@ -64,6 +62,14 @@ def test_a_golden_is_inspected_as_its_recorded_results_are(name: str) -> None:
             assert rows.shape[-1] == (found["labels"] if "classify" in str(found["tasks"]) else 1)
         if found["tasks"] == ["embed"] and found["normalize"]:
             np.testing.assert_allclose(np.linalg.norm(rows, axis=-1), 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("tasks", "pooling_type"), MADE_FOR)
+def test_a_golden_is_served_for_what_it_was_made(tasks: str, pooling_type: str) -> None:
+    for name in MADE_FOR[tasks, pooling_type].split():
+        golden = json.loads((FAMILIES / f"{name}.expected.json").read_text("utf-8"))
+        found = inspected(FAMILIES / name, options_of(golden["options"])).facts
+        assert (found["tasks"], found["pooling_type"]) == (tasks.split(", "), pooling_type), name
 
 
 @pytest.mark.parametrize(
@@ -120,11 +126,43 @@ def test_without_weights_and_tokenizer_the_rest_is_known(directory: Path) -> Non
         resolve_spec(directory)
 
 
-def test_a_file_that_is_not_there_yet_is_no_obstacle(directory: Path) -> None:
-    (directory / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    assert "git-lfs pointer" in unknown(inspected(directory))
+def test_of_a_sharded_checkpoint_the_index_may_be_there_alone_but_no_part_of_the_shards(directory: Path) -> None:
+    shard(directory)
+    first, second = weight_files(directory)
+    second.unlink()
+    with pytest.raises(CheckpointError, match=second.name):
+        inspected(directory)
+    first.unlink()
+    assert first.name in unknown(inspected(directory))
+
+
+def pickled(directory: Path) -> str:
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    assert "only as a pickle" in unknown(inspected(directory))
+    return "pytorch_model.bin is a pickle"
+
+
+def pointing(directory: Path) -> str:
+    make_git_lfs_pointer(directory / "model.safetensors")
+    return "model.safetensors is a git-lfs pointer"
+
+
+def truncated(directory: Path) -> str:
+    shorten(directory / "model.safetensors")
+    return r"model\.safetensors has \d+ bytes where its header promises"
+
+
+def without_its_tokenizer(directory: Path) -> str:
+    (directory / "tokenizer.json").write_text("{}")
+    return "tokenizer.json is not a readable tokenizer"
+
+
+@pytest.mark.parametrize("damage", [pickled, pointing, truncated, without_its_tokenizer])
+def test_what_is_there_and_broken_is_refused_as_it_would_be_for_serving(
+    directory: Path, damage: Callable[[Path], str]
+) -> None:
+    message = damage(directory)
+    with pytest.raises(CheckpointError, match=message):
+        inspected(directory)
 
 
 def test_parameters_are_counted_over_shards_and_modules_and_without_positions(directory: Path) -> None:
