@@ -37,7 +37,7 @@ SIZES: Mapping[str, object] = {
     "num_key_value_heads": 2,
     "head_dim": 10,
     "max_position_embeddings": LONGEST,
-    "moe_intermediate_size": [9, 5],
+    "moe_intermediate_size": [10, 6],
     "moe_k": 2,
     "moe_num_shared_experts": 2,
     "rms_norm_eps": 1e-5,
