@@ -82,8 +82,11 @@ def next_pass(process: "subprocess.Popen[str]") -> float:
     return float(process.stdout.readline())
 
 
-def measure(family: str, rounds: int, tokens: int, peer_python: Path, dtype: str) -> tuple[float, float]:
-    """Tokens a second of Hugging Face and of the engine, medians; the first pass of each does not count."""
+def measure(family: str, rounds: int, tokens: int, peer_python: Path, dtype: str) -> tuple[float, float, float]:
+    """Tokens a second of Hugging Face and of the engine, and the ratio of two passes that follow each other: medians.
+
+    The first pass of each does not count.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subprocess.run([peer_python, PEER, "make", family, directory], check=True, stderr=subprocess.DEVNULL)
@@ -112,7 +115,9 @@ def measure(family: str, rounds: int, tokens: int, peer_python: Path, dtype: str
             for name, process in processes.items():
                 seconds[name].append(next_pass(process))
         total = sum(map(len, given))
-        return tuple(total / statistics.median(seconds[name]) for name in ("peer", "engine"))  # type: ignore[return-value]
+        ratios = [peer / engine for peer, engine in zip(seconds["peer"], seconds["engine"], strict=True)]
+        peer, engine = (total / statistics.median(seconds[name]) for name in ("peer", "engine"))
+        return peer, engine, statistics.median(ratios)
 
 
 def main() -> None:
@@ -131,9 +136,9 @@ def main() -> None:
     table = {}
     print(f"{'family':14} {'Hugging Face':>14} {'Millpond':>10} {'ratio':>6}")
     for family in options.families:
-        peer, engine = measure(family, options.rounds, options.tokens, options.peer_python, options.dtype)
-        table[family] = {"hugging_face": peer, "millpond": engine, "ratio": engine / peer}
-        print(f"{family:14} {peer:14.0f} {engine:10.0f} {engine / peer:6.2f}", flush=True)
+        peer, engine, ratio = measure(family, options.rounds, options.tokens, options.peer_python, options.dtype)
+        table[family] = {"hugging_face": peer, "millpond": engine, "ratio": ratio}
+        print(f"{family:14} {peer:14.0f} {engine:10.0f} {ratio:6.2f}", flush=True)
     if options.json:
         options.json.write_text(json.dumps({"machine": describe_machine(), "tokens_per_second": table}, indent=1))
 
