@@ -40,7 +40,8 @@ def main() -> int:
     try:
         engine = Engine.load(resolve_spec(Path(assignment.checkpoint), assignment.options), assignment.device)
     except PoolingError:
-        return EXIT_CONFIGURATION  # the first rank meets the same, and says it
+        # The first rank meets the same, and says it. Not by a return: the thread that reads would be in the way.
+        os._exit(EXIT_CONFIGURATION)
     while True:
         engine.forward(decode_inputs(batches.get()))
 

@@ -167,6 +167,7 @@ class DecoderForPooling(PoolingModel):
         "feed_forward.down.": "mlp.down_proj.",
     }
     checkpoint_ignored: ClassVar[tuple[str, ...]] = ("lm_head.", "rotary_emb.")
+    rotary_base: ClassVar[float] = 10_000.0  # where the configuration is silent
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -203,7 +204,7 @@ class DecoderForPooling(PoolingModel):
         They are causal unless `is_causal` is false; both ways, the window leaves out the token itself.
         """
         causal = config.flag("is_causal", default=True)
-        rotary = rotary_of(config, shape.head_dim)
+        rotary = rotary_of(config, shape.head_dim, theta=cls.rotary_base)
         kinds = {"full": AttentionKind(causal=causal, rotary=rotary)}
         if "sliding" in used:
             window = config.integer("sliding_window")
