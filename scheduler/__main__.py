@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler.broker import CeleryBroker
-from scheduler.connection import BLOCK_MS, connect_async, is_passing, persist
+from scheduler.connection import BLOCK_MS, connect_async, end_if_cancelled, is_passing, persist
 from scheduler.dispatcher import Broker, Dispatcher
 from scheduler.keys import MODELS, NEW_MODEL_CHANNEL
 from scheduler.logs import set_up_logging
@@ -35,6 +35,7 @@ async def dispatch_all_models(redis: Redis, broker: Broker) -> None:
                             group.create_task(Dispatcher(redis, model, broker).run())
                         await subscription.get_message(ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000)
             except (RedisError, OSError) as error:
+                end_if_cancelled()
                 if not is_passing(error):
                     raise
                 log.warning("redis is away: %s", error)

@@ -85,6 +85,17 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, (RedisError, OSError))
 
 
+def end_if_cancelled() -> None:
+    """Raises CancelledError where this task was cancelled and went on.
+
+    A connection that is closed at the moment of the cancellation raises its own error in place of it; who catches that
+    and tries again would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def persist(call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
     """The reply of `call`, tried again with growing pauses while Redis is away.
 

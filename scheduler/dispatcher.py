@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler import leases, metrics
-from scheduler.connection import BLOCK_MS, is_passing
+from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
 from scheduler.fleet import Fleet, Worker
 from scheduler.keys import LANES, ModelKeys
@@ -62,6 +62,7 @@ class Dispatcher:
                     log.info("leading %s, term %d", self._keys.model, token)
                     await Term(self._redis, self._keys, token, self._broker).serve()
             except (RedisError, OSError, LeadershipLostError) as error:
+                end_if_cancelled()
                 if isinstance(error, RedisError) and not is_passing(error):
                     raise
                 log.warning("not leading %s: %s", self._keys.model, error)

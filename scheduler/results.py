@@ -15,7 +15,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from scheduler.connection import BLOCK_MS, is_passing, persist
+from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing, persist
 from scheduler.errors import QueueUnavailableError
 from scheduler.keys import Lane, ModelKeys, wake_channel
 from scheduler.messages import Item, Result, decode_result
@@ -120,6 +120,7 @@ class Callers:
                         if message is not None:
                             await self._hear(message["data"])
             except (RedisError, OSError) as error:
+                end_if_cancelled()
                 if not is_passing(error):
                     raise
                 self._subscribed.clear()

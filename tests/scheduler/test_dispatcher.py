@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from scheduler import leases
 from scheduler.connection import connect_async
@@ -221,3 +222,35 @@ def test_a_deep_lane_is_read_window_by_window(clean_redis_url: str) -> None:
             assert await scene.redis.xlen(KEYS.lanes[0]) == 0
 
     on_a_scene(clean_redis_url, play)
+
+
+class ClosesWhenCancelled(Redis):
+    """A client whose connection closes at the very moment of a cancellation, and says so in place of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+        self.closed = False
+
+    async def execute_command(self, *arguments: object, **options: object) -> None:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.closed:
+                raise
+            self.closed = True
+            raise RedisConnectionError("Connection closed by server.") from None
+
+
+def test_a_dispatcher_ends_though_its_connection_closes_at_the_same_moment() -> None:
+    async def run() -> None:
+        redis = ClosesWhenCancelled()
+        task = asyncio.create_task(Dispatcher(redis, KEYS.model, Scene(redis)).run())
+        await redis.waiting.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        assert redis.closed
+        assert task.cancelled()
+
+    asyncio.run(run())
