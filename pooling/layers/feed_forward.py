@@ -1,12 +1,10 @@
 """The feed-forward halves of a transformer layer."""
 
-from collections.abc import Mapping
-
 import paddle
 
 from pooling.layers.activation import activation
 from pooling.layers.layer import Layer
-from pooling.layers.linear import ColumnParallelLinear, MergedColumnParallelLinear, RowParallelLinear
+from pooling.layers.linear import ColumnParallelLinear, RowParallelLinear
 
 
 class FeedForward(Layer):
@@ -23,10 +21,12 @@ class FeedForward(Layer):
 
 
 class GatedFeedForward(Layer):
-    """x [T, hidden] -> down(act(gate(x)) * up(x)) [T, hidden] (Shazeer 2020); gate and up in one matrix product.
+    """x [T, hidden] -> down(act(gate(x)) * up(x)) [T, hidden] (Shazeer 2020).
+
+    Gate and up are two products: of one, each half would have to be copied out.
 
     Args:
-        stored_whole: whether checkpoints hold gate and up as one tensor.
+        stored_whole: whether checkpoints hold gate and up as one tensor, the gate first.
         reduce: whether the ranks' parts are summed here (`RowParallelLinear`).
     """
 
@@ -41,12 +41,11 @@ class GatedFeedForward(Layer):
         reduce: bool = True,
     ) -> None:
         super().__init__()
-        widths: Mapping[str, int] = {"gate": inner, "up": inner}
-        self.gate_up = MergedColumnParallelLinear(hidden, widths, bias=bias, stored_whole=stored_whole)
-        self.inner = self.gate_up.parts[1].begin
+        whole = 2 * inner
+        self.gate = ColumnParallelLinear(hidden, inner, bias=bias, within=(0, whole) if stored_whole else None)
+        self.up = ColumnParallelLinear(hidden, inner, bias=bias, within=(inner, whole) if stored_whole else None)
         self.activation = activation(act)
         self.down = RowParallelLinear(inner, hidden, bias=bias, reduce=reduce)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        merged = self.gate_up(x)
-        return self.down(self.activation(merged[:, : self.inner]) * merged[:, self.inner :])
+        return self.down(self.activation(self.gate(x)) * self.up(x))

@@ -38,12 +38,21 @@ class PartialLinear(WeightedLayer):
         parts: of its outputs, side by side.
         taken: which of the inputs are this rank's; None means all.
         multiple: rows of the stored tensor that must be read together, for `arranged`.
+        within: where the parts begin in the stored tensor and how many rows it has, if it holds other layers' too.
     """
 
     def __init__(
-        self, inputs: int, parts: Sequence[Part], *, bias: bool, taken: slice | None = None, multiple: int = 1
+        self,
+        inputs: int,
+        parts: Sequence[Part],
+        *,
+        bias: bool,
+        taken: slice | None = None,
+        multiple: int = 1,
+        within: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.within = within
         self.inputs = inputs
         self.parts = list(parts)
         self.taken = taken
@@ -58,10 +67,11 @@ class PartialLinear(WeightedLayer):
 
     def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
         rows = sum(part.total for part in self.parts if shard in (None, part.name))
+        rows = self.within[1] if self.within else rows
         return (rows,) if parameter == "bias" else (rows, self.inputs)
 
     def load(self, parameter: str, stored: Stored, shard: str | None = None) -> None:
-        target, first = getattr(self, parameter), 0
+        target, first = getattr(self, parameter), self.within[0] if self.within else 0
         for part in self.parts:
             if shard not in (None, part.name):
                 continue
@@ -88,9 +98,9 @@ class Linear(PartialLinear):
 class ColumnParallelLinear(PartialLinear):
     """x [.., inputs] -> this rank's part of the outputs [.., outputs / ranks]."""
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, within: tuple[int, int] | None = None) -> None:
         own = group().share(outputs, "outputs of a layer")
-        super().__init__(inputs, [Part("", outputs, own, 0)], bias=bias)
+        super().__init__(inputs, [Part("", outputs, own, 0)], bias=bias, within=within)
 
 
 class RowParallelLinear(PartialLinear):
@@ -112,22 +122,6 @@ class RowParallelLinear(PartialLinear):
             return product(x, self.weight, self.bias if self.adds_bias else None, self.precision)
         whole = summed(product(x, self.weight, None, self.precision))
         return whole if self.bias is None else whole + self.bias
-
-
-class MergedColumnParallelLinear(PartialLinear):
-    """x [T, inputs] -> this rank's parts of the outputs of several linear layers, side by side.
-
-    Args:
-        widths: the outputs of each, by the name that checkpoints store it under, in the order of the result.
-        stored_whole: whether checkpoints hold them as one tensor already, one below the other in this order.
-    """
-
-    def __init__(
-        self, inputs: int, widths: Mapping[str, int], *, bias: bool = True, stored_whole: bool = False
-    ) -> None:
-        owned = {name: group().share(width, "outputs of a layer") for name, width in widths.items()}
-        super().__init__(inputs, side_by_side(widths, owned), bias=bias)
-        self.shards = () if stored_whole else tuple(widths)
 
 
 class QKVParallelLinear(PartialLinear):

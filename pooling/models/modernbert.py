@@ -100,7 +100,8 @@ class ModernBertForPooling(PoolingModel):
         "attention.output.": "attn.Wo.",
         "attention_norm.": "attn_norm.",
         "feed_forward_norm.": "mlp_norm.",
-        "feed_forward.gate_up.": "mlp.Wi.",
+        "feed_forward.gate.": "mlp.Wi.",
+        "feed_forward.up.": "mlp.Wi.",
         "feed_forward.down.": "mlp.Wo.",
     }
     checkpoint_ignored: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
