@@ -5,12 +5,10 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from tests.server import GOLDEN, TINY_BERT, free_ports
 
 AT_ONCE = 2
 SECONDS = 10.0
+LONGEST_SECONDS = 60.0
 
 DENSE = GOLDEN / "families" / "embedding-gemma"
 DECODER = GOLDEN / "families" / "qwen3"
@@ -169,64 +168,94 @@ class Ended:
     sentences: list[str]
     output: str
     seconds: float
-    answered: list[str]
+    answered: list[int]
 
 
-class Asking:
-    """Asks a port again and again, and keeps what it answers."""
+class Serving:
+    """`millpond serve` with a wrong checkpoint, and what its port answers meanwhile."""
 
-    def __init__(self, port: int) -> None:
-        self.answered: list[str] = []
+    def __init__(self, wrong: Wrong) -> None:
+        # Not pytest's own directory: its path is too long for a socket.
+        self._folder = tempfile.TemporaryDirectory(prefix="mp-")
+        place = Path(self._folder.name)
+        directory = copied(wrong.source, place / "model")
+        wrong.damage(directory)
+        port, metrics_port = map(str, free_ports(2))
         self._url = f"http://127.0.0.1:{port}/v1/models"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-        self._thread.start()
+        self._answered: list[int] = []
+        self._out, self._err = place / "out", place / "err"
+        command = [sys.executable, "-m", "api.cli", "serve", "--model", str(directory), *wrong.options]
+        command += ["--data-dir", str(place), "--port", port, "--metrics-port", metrics_port]
+        self._began = time.monotonic()
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self._process = subprocess.Popen(command, stdout=out, stderr=err)
+
+    def ended(self) -> Ended | None:
+        """How it ended, or None while it runs; then its port has been asked once."""
+        seconds = time.monotonic() - self._began
+        if seconds > LONGEST_SECONDS:
+            self._process.kill()
+        try:
+            status = self._process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            self._ask()
+            return None
+        said, output = self._err.read_text(), self._out.read_text()
+        self._folder.cleanup()
+        # The log has its time in front of each line.
+        sentences = [line for line in said.splitlines() if not re.match(r"\d\d:\d\d:\d\d \w+ +INFO ", line)]
+        return Ended(status, sentences, output + said, seconds, self._answered)
 
     def _ask(self) -> None:
-        while not self._ended.wait(0.05):
-            try:
-                with urllib.request.urlopen(self._url, timeout=1.0) as reply:
-                    self.answered.append(f"{reply.status}")
-            except urllib.error.HTTPError as error:
-                self.answered.append(f"{error.code}")
-            except OSError:
-                pass
-
-    def stop(self) -> list[str]:
-        self._ended.set()
-        self._thread.join()
-        return self.answered
+        try:
+            with urllib.request.urlopen(self._url, timeout=0.2) as reply:
+                self._answered.append(reply.status)
+        except urllib.error.HTTPError as error:
+            self._answered.append(error.code)
+        except OSError:
+            pass
 
 
-def serve(wrong: Wrong) -> Ended:
-    # Not pytest's own directory: its path is too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="mp-") as name:
-        directory = copied(wrong.source, Path(name) / "model")
-        wrong.damage(directory)
-        port, metrics_port = free_ports(2)
-        command = [sys.executable, "-m", "api.cli", "serve", "--model", str(directory), *wrong.options]
-        command += ["--data-dir", name, "--port", str(port), "--metrics-port", str(metrics_port)]
-        asking = Asking(port)
-        began = time.monotonic()
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        seconds = time.monotonic() - began
-        # The log has its time in front of each line.
-        sentences = [line for line in ended.stderr.splitlines() if not re.match(r"\d\d:\d\d:\d\d \w+ +INFO ", line)]
-        return Ended(ended.returncode, sentences, ended.stdout + ended.stderr, seconds, asking.stop())
+class AllServings:
+    """Every wrong checkpoint, served a few at a time: starting a process is the slow part."""
+
+    def __init__(self) -> None:
+        self._waiting = list(WRONG)
+        self._running: dict[str, Serving] = {}
+        self._ended: dict[str, Ended] = {}
+
+    def ended(self, name: str) -> Ended:
+        """How serving one of them ended, waited for."""
+        if name in self._waiting:
+            self._waiting.remove(name)
+            self._waiting.insert(0, name)
+        while name not in self._ended:
+            while self._waiting and len(self._running) < AT_ONCE:
+                following = self._waiting.pop(0)
+                self._running[following] = Serving(WRONG[following])
+            for running, serving in list(self._running.items()):
+                if ended := serving.ended():
+                    self._ended[running] = ended
+                    del self._running[running]
+        return self._ended[name]
+
+    def finish(self) -> None:
+        """Waits for those that were started ahead."""
+        self._waiting.clear()
+        for name in list(self._running):
+            self.ended(name)
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Mapping[str, "Future[Ended]"]]:
-    """Every wrong checkpoint being served, a few at a time: starting a process is the slow part."""
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        yield {name: threads.submit(serve, wrong) for name, wrong in WRONG.items()}
+def servings() -> Iterator[AllServings]:
+    found = AllServings()
+    yield found
+    found.finish()
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_serving_ends_with_one_sentence_before_anything_is_served(
-    name: str, runs: Mapping[str, "Future[Ended]"]
-) -> None:
-    ended = runs[name].result()
+def test_serving_ends_with_one_sentence_before_anything_is_served(name: str, servings: AllServings) -> None:
+    ended = servings.ended(name)
     assert ended.status == 2, ended.output
     assert len(ended.sentences) == 1, ended.output
     for part in WRONG[name].names:
