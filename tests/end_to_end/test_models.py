@@ -32,7 +32,8 @@ def test_a_decoder_embeds_as_the_reference_does() -> None:
 def test_a_classifier_gives_rewards_that_are_raw_and_no_embeddings(name: str) -> None:
     known = json.loads((FAMILIES / f"{name}.expected.json").read_text("utf-8"))["inputs"]
     with serving(model=FAMILIES / name) as server, client_of(server) as client:
-        for each in known:
+        # A pair is a matter of segments, which ids alone do not tell.
+        for each in (each for each in known if isinstance(each["text"], str)):
             reply = client.post("/v1/chat/reward", json={"messages": each["ids"]}).json()
             np.testing.assert_allclose(reply["data"][0]["score"], each["rows"][0], rtol=0, atol=1e-4)
             assert (reply["pooling"], reply["activation"]) == ("LAST" if "llama" in name else "CLS", "none")
