@@ -6,6 +6,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,9 @@ from pooling.device import DEVICE_VARIABLE, THREADS_VARIABLE, prepare_process, s
 from pooling.errors import PoolingError
 
 EXIT_CONFIGURATION = 2
+
+# For the first rank to say what is wrong; if it found nothing wrong, the group must end all the same.
+LAST_WORDS_SECONDS = 30.0
 
 
 def main() -> int:
@@ -40,7 +44,9 @@ def main() -> int:
     try:
         engine = Engine.load(resolve_spec(Path(assignment.checkpoint), assignment.options), assignment.device)
     except PoolingError:
-        # The first rank meets the same, and says it. Not by a return: the thread that reads would be in the way.
+        # The first rank meets the same, says it, and closes this one's input. An end before that would take it down
+        # unheard. Not by a return: the thread that reads would be in the way.
+        time.sleep(LAST_WORDS_SECONDS)
         os._exit(EXIT_CONFIGURATION)
     while True:
         engine.forward(decode_inputs(batches.get()))
