@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from api.errors import ApiError, bad_request
 from api.serving import ServedModel
-from pooling.tokenizing import EncodedPair
-
-TokenIds = npt.NDArray[np.int32]
+from pooling.tokenizing import EncodedPair, TokenIds
 
 CUT_HEADER = "Millpond-Truncated-Inputs"
 

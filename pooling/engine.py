@@ -117,7 +117,7 @@ class Engine:
         self._dense = dense
         self._followers = followers
         precision = precision or Precision()
-        on_cpu = precision.activations == "float32"
+        on_cpu = paddle.get_device() == "cpu"
         self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
         compiles = model.compiled and on_cpu and group().size == 1

@@ -38,6 +38,10 @@ class Group:
         each = count // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
+    def share_of_heads(self, heads: int, kv_heads: int) -> tuple[slice, slice]:
+        """This rank's query heads, and its key and value heads; raises as `share` and `share_of_kv_heads` do."""
+        return self.share(heads, "attention heads"), self.share_of_kv_heads(kv_heads)
+
     def share_of_kv_heads(self, count: int) -> slice:
         """This rank's key and value heads: a part of them, or one that other ranks hold too.
 

@@ -101,7 +101,7 @@ class AttentionPlan:
         cls, heads: int, kv_heads: int, kinds: Mapping[str, AttentionKind], *, rotated: bool = False
     ) -> "AttentionPlan":
         """The plan of this rank, for a model with so many heads on all ranks together."""
-        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        queries, keys = group().share_of_heads(heads, kv_heads)
         heads, kv_heads = queries.stop - queries.start, keys.stop - keys.start
         return cls(heads, kv_heads, kinds, rotated, flash=current_precision().activations != "float32")
 

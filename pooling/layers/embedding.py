@@ -7,7 +7,7 @@ from paddle.nn import functional
 
 from pooling.layers.layer import Stored, WeightedLayer, slabs
 from pooling.parallel import group, summed
-from pooling.precision import current_precision, write
+from pooling.precision import as_type, current_precision, write
 
 
 class Embedding(WeightedLayer):
@@ -16,11 +16,11 @@ class Embedding(WeightedLayer):
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
         self.width = width
-        self.activations = current_precision().activations
+        self.activations = getattr(paddle, current_precision().activations)
         self.weight = self.new_matrix(rows, width)
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:
-        return functional.embedding(ids, self.weight).astype(self.activations)
+        return as_type(functional.embedding(ids, self.weight), self.activations)
 
 
 class VocabParallelEmbedding(Embedding):
@@ -51,7 +51,7 @@ class HeadBias(Embedding):
     """ids -> a number for each of this rank's heads; the table in the checkpoint has those of all."""
 
     def __init__(self, rows: int, heads: int) -> None:
-        self.own = group().share(heads, "attention heads")
+        self.own, _ = group().share_of_heads(heads, heads)
         super().__init__(rows, self.own.stop - self.own.start)
         self.total = heads
 

@@ -29,9 +29,9 @@ class Part(NamedTuple):
 
 
 class PartialLinear(WeightedLayer):
-    """x [.., inputs] -> x @ weight + bias [.., outputs], of which this rank may hold a part.
+    """x [.., inputs] -> x @ weight.T + bias [.., outputs], of which this rank may hold a part.
 
-    The weight is the transpose of what checkpoints store.
+    The weight [outputs, inputs] lies as checkpoints store it, and x meets its transpose (`precision.product`).
 
     Attributes:
         inputs: of all ranks together.
@@ -89,7 +89,7 @@ class PartialLinear(WeightedLayer):
 
 
 class Linear(PartialLinear):
-    """x [.., inputs] -> x @ weight + bias [.., outputs], the whole of it on every rank."""
+    """x [.., inputs] -> x @ weight.T + bias [.., outputs], the whole of it on every rank."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__(inputs, [Part("", outputs, slice(0, outputs), 0)], bias=bias)
@@ -104,7 +104,7 @@ class ColumnParallelLinear(PartialLinear):
 
 
 class RowParallelLinear(PartialLinear):
-    """This rank's part of x [.., inputs / ranks] -> x @ weight + bias [.., outputs], summed over all ranks.
+    """This rank's part of x [.., inputs / ranks] -> x @ weight.T + bias [.., outputs], summed over all ranks.
 
     Args:
         reduce: whether the sum is made here; a mixture of experts makes one for all of its experts.
@@ -151,7 +151,7 @@ class QKVParallelLinear(PartialLinear):
     ) -> None:
         kv_heads = kv_heads or heads
         widths = {"query": heads * head_dim, "key": kv_heads * head_dim, "value": kv_heads * head_dim}
-        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        queries, keys = group().share_of_heads(heads, kv_heads)
         owned = {
             name: slice(own.start * head_dim, own.stop * head_dim)
             for name, own in (("query", queries), ("key", keys), ("value", keys))

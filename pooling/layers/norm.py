@@ -75,7 +75,7 @@ class HeadNorm(WeightedLayer):
         offset: float = 0.0,
     ) -> None:
         super().__init__()
-        queries, keys = group().share(heads, "attention heads"), group().share_of_kv_heads(kv_heads)
+        queries, keys = group().share_of_heads(heads, kv_heads)
         heads, kv_heads = queries.stop - queries.start, keys.stop - keys.start
         self.places = {"query": slice(0, heads), "key": slice(heads, heads + kv_heads)}
         self.head_dim = head_dim
