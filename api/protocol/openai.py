@@ -98,7 +98,11 @@ def embedding_response(
 
 
 class Model(BaseModel):
-    """One entry of `GET /v1/models`."""
+    """One entry of `GET /v1/models`.
+
+    `dimensions` are the numbers of an embedding, or of a score. `normalize` is there for embeddings, `activation` for
+    scores.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -106,7 +110,10 @@ class Model(BaseModel):
     owned_by: str = "millpond"
     max_model_len: int
     dimensions: int
+    tasks: list[str]
     pooling: str
+    normalize: bool | None
+    activation: str | None
 
 
 class ModelList(BaseModel):
