@@ -1,11 +1,13 @@
 """Which items make up the next micro-batch. Pure: no Redis, no clock.
 
 Lanes are served in their order. An item that has waited `AGEING_MS` counts as one of the lane above, so that no lane
-starves behind a busier one. Within a lane the oldest comes first.
+starves behind a busier one. Within a lane the oldest comes first, and of one tenant's items those of the lowest
+priority number: they take the places of their own tenant, and never one of another's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from scheduler.queue import Waiting
 
@@ -23,7 +25,9 @@ class Budget:
     sequences: int
 
 
-def next_batch(lanes: Mapping[int, Iterable[Waiting]], budget: Budget, now_ms: int) -> list[Waiting]:
+def next_batch(
+    lanes: Mapping[int, Collection[Waiting]], budget: Budget, now_ms: int, prioritized: Collection[int] = ()
+) -> list[Waiting]:
     """The items of the next micro-batch, empty when nothing waits.
 
     An item that has failed before is taken alone, so that it can take nobody down with it.
@@ -32,10 +36,11 @@ def next_batch(lanes: Mapping[int, Iterable[Waiting]], budget: Budget, now_ms: i
         lanes: the waiting items by lane number, oldest first.
         budget: what one forward may hold.
         now_ms: Unix time.
+        prioritized: the lanes that hold items of another priority than 0; in the others nobody looks for any.
     """
     batch: list[Waiting] = []
     tokens = stepped_over = 0
-    for waiting in _in_order(lanes, now_ms):
+    for waiting in _in_order(lanes, now_ms, prioritized):
         alone = waiting.attempts > 0
         if not batch and alone:
             return [waiting]
@@ -51,20 +56,40 @@ def next_batch(lanes: Mapping[int, Iterable[Waiting]], budget: Budget, now_ms: i
     return batch
 
 
-def _in_order(lanes: Mapping[int, Iterable[Waiting]], now_ms: int) -> Iterator[Waiting]:
-    """The items of all lanes, by rank and then by age."""
+def by_priority(items: Collection[Waiting]) -> Iterator[tuple[Waiting, Waiting]]:
+    """The places of a lane, in their order, and with each the item whose turn it is there.
 
-    def rank(number: int, waiting: Waiting) -> tuple[int, int]:
-        risen = max(0, now_ms - waiting.created_ms) // AGEING_MS
-        return max(0, number - risen), waiting.created_ms
+    A place is an item's own until a more urgent one of the same tenant takes it; of equals the older goes first.
+    """
+    of_tenant: dict[str, list[Waiting]] = {}
+    for waiting in items:
+        of_tenant.setdefault(waiting.tenant, []).append(waiting)
+    turns = {tenant: iter(sorted(own, key=attrgetter("priority"))) for tenant, own in of_tenant.items()}
+    for place in items:
+        yield place, next(turns[place.tenant])
 
-    iterators = {number: iter(items) for number, items in lanes.items()}
-    heads: dict[int, Waiting] = {}
+
+def _in_order(lanes: Mapping[int, Collection[Waiting]], now_ms: int, prioritized: Collection[int]) -> Iterator[Waiting]:
+    """The items of all lanes, by rank and then by age.
+
+    It is the age of the place that counts: were it that of the item which has taken it, a tenant's urgent items would
+    keep its old ones, and with them the lane, from ever rising.
+    """
+
+    def rank(number: int, place: Waiting) -> tuple[int, int]:
+        risen = max(0, now_ms - place.created_ms) // AGEING_MS
+        return max(0, number - risen), place.created_ms
+
+    iterators = {
+        number: by_priority(items) if number in prioritized else zip(items, items, strict=True)
+        for number, items in lanes.items()
+    }
+    heads: dict[int, tuple[tuple[int, int], Waiting]] = {}
     for number, iterator in iterators.items():
         if (first := next(iterator, None)) is not None:
-            heads[number] = first
+            heads[number] = rank(number, first[0]), first[1]
     while heads:
-        number = min(heads, key=lambda lane: rank(lane, heads[lane]))
-        yield heads.pop(number)
+        number = min(heads, key=lambda lane: heads[lane][0])
+        yield heads.pop(number)[1]
         if (following := next(iterators[number], None)) is not None:
-            heads[number] = following
+            heads[number] = rank(number, following[0]), following[1]

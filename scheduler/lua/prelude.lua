@@ -15,12 +15,33 @@ local function entry_fields(lane, id)
   return found[1] and found[1][2]
 end
 
+-- The channel of the api process that waits for a request; nil when its caller has left or its deadline has passed.
+local function waiting_channel(request_key)
+  local found = redis.call('HMGET', request_key, 'channel', 'deadline')
+  if found[2] and tonumber(found[2]) <= now then
+    return nil
+  end
+  return found[1] or nil
+end
+
+-- The deadline's place in an encoded item.
+local DEADLINE = 10
+
+-- Strikes an item that nobody waits for out of its lane, and counts why. A caller takes its request back at the deadline,
+-- so once the request is gone only the item still knows that it had one.
+local function drop(lane, id, fields, counters)
+  local deadline = cmsgpack.unpack(fields[ITEM])[DEADLINE] or 0
+  local expired = deadline > 0 and deadline <= now
+  redis.call('XDEL', lane, id)
+  redis.call('HINCRBY', counters, expired and 'items_expired' or 'items_abandoned', 1)
+end
+
 local complete = {}
 
--- Writes an item's result, once. True when it was this call that wrote it; false when the caller has left or the
+-- Writes an item's result, once. True when it was this call that wrote it; false when nobody waits for it or the
 -- result was there already.
 local function settle(request_prefix, result_prefix, request, index, value, ttl)
-  local channel = redis.call('HGET', request_prefix .. request, 'channel')
+  local channel = waiting_channel(request_prefix .. request)
   if not channel then
     return false
   end
