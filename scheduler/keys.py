@@ -52,7 +52,10 @@ class ModelKeys:
         object.__setattr__(self, "root", f"{PREFIX}{{{quote(self.model, safe='')}}}:")
 
     def lane(self, lane: Lane) -> str:
-        """Stream: the items of a class, oldest first. Fields, in order: request, index, item, attempts, reasons."""
+        """Stream: the items of a class, oldest first.
+
+        Fields, in order: request, index, item, attempts, reasons, deadline.
+        """
         return f"{self.root}lane:{lane}"
 
     @property

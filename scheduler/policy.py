@@ -5,7 +5,7 @@ starves behind a busier one. Within a lane the oldest comes first, and of one te
 priority number: they take the places of their own tenant, and never one of another's.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -25,22 +25,31 @@ class Budget:
     sequences: int
 
 
-def next_batch(
-    lanes: Mapping[int, Collection[Waiting]], budget: Budget, now_ms: int, prioritized: Collection[int] = ()
-) -> list[Waiting]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a lane, as old as the item that came for it, and the item of the same tenant that lies there now.
+
+    It is the age of the place that counts: were it that of the item, a tenant's urgent items would keep its old ones,
+    and with them the lane, from ever rising.
+    """
+
+    since_ms: int
+    waiting: Waiting
+
+
+def next_batch(lanes: Mapping[int, Iterable[Place]], budget: Budget, now_ms: int) -> list[Waiting]:
     """The items of the next micro-batch, empty when nothing waits.
 
     An item that has failed before is taken alone, so that it can take nobody down with it.
 
     Args:
-        lanes: the waiting items by lane number, oldest first.
+        lanes: the places of each lane by its number, in the order of service.
         budget: what one forward may hold.
         now_ms: Unix time.
-        prioritized: the lanes that hold items of another priority than 0; in the others nobody looks for any.
     """
     batch: list[Waiting] = []
     tokens = stepped_over = 0
-    for waiting in _in_order(lanes, now_ms, prioritized):
+    for waiting in _in_order(lanes, now_ms):
         alone = waiting.attempts > 0
         if not batch and alone:
             return [waiting]
@@ -56,40 +65,29 @@ def next_batch(
     return batch
 
 
-def by_priority(items: Collection[Waiting]) -> Iterator[tuple[Waiting, Waiting]]:
-    """The places of a lane, in their order, and with each the item whose turn it is there.
-
-    A place is an item's own until a more urgent one of the same tenant takes it; of equals the older goes first.
-    """
-    of_tenant: dict[str, list[Waiting]] = {}
-    for waiting in items:
-        of_tenant.setdefault(waiting.tenant, []).append(waiting)
-    turns = {tenant: iter(sorted(own, key=attrgetter("priority"))) for tenant, own in of_tenant.items()}
-    for place in items:
-        yield place, next(turns[place.tenant])
+def by_priority(places: Sequence[Place]) -> list[Place]:
+    """Places of one tenant, in their order, its items laid on them anew: the urgent first, equals in their order."""
+    urgent_first = sorted((place.waiting for place in places), key=attrgetter("priority"))
+    return [Place(place.since_ms, waiting) for place, waiting in zip(places, urgent_first, strict=True)]
 
 
-def _in_order(lanes: Mapping[int, Collection[Waiting]], now_ms: int, prioritized: Collection[int]) -> Iterator[Waiting]:
-    """The items of all lanes, by rank and then by age.
+def _in_order(lanes: Mapping[int, Iterable[Place]], now_ms: int) -> Iterator[Waiting]:
+    """The items of all lanes, by rank and then by age."""
 
-    It is the age of the place that counts: were it that of the item which has taken it, a tenant's urgent items would
-    keep its old ones, and with them the lane, from ever rising.
-    """
+    def rank(number: int, place: Place) -> tuple[int, int]:
+        risen = max(0, now_ms - place.since_ms) // AGEING_MS
+        return max(0, number - risen), place.since_ms
 
-    def rank(number: int, place: Waiting) -> tuple[int, int]:
-        risen = max(0, now_ms - place.created_ms) // AGEING_MS
-        return max(0, number - risen), place.created_ms
-
-    iterators = {
-        number: by_priority(items) if number in prioritized else zip(items, items, strict=True)
-        for number, items in lanes.items()
-    }
+    iterators = {number: iter(places) for number, places in lanes.items()}
     heads: dict[int, tuple[tuple[int, int], Waiting]] = {}
     for number, iterator in iterators.items():
         if (first := next(iterator, None)) is not None:
-            heads[number] = rank(number, first[0]), first[1]
+            heads[number] = rank(number, first), first.waiting
     while heads:
         number = min(heads, key=lambda lane: heads[lane][0])
         yield heads.pop(number)[1]
-        if (following := next(iterators[number], None)) is not None:
-            heads[number] = rank(number, following[0]), following[1]
+        if not heads:
+            # The last lane, mostly the only one, has nobody to be compared with.
+            yield from (place.waiting for place in iterators[number])
+        elif (following := next(iterators[number], None)) is not None:
+            heads[number] = rank(number, following), following.waiting

@@ -15,6 +15,7 @@ if ARGV[4] ~= '0' then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 for i = 5, #ARGV do
-  redis.call('XADD', KEYS[2], '*', 'request', ARGV[1], 'index', i - 5, 'item', ARGV[i], 'attempts', 0, 'reasons', '')
+  redis.call('XADD', KEYS[2], '*', 'request', ARGV[1], 'index', i - 5, 'item', ARGV[i], 'attempts', 0, 'reasons', '',
+    'deadline', ARGV[4])
 end
 return 1

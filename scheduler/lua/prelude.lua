@@ -1,13 +1,14 @@
 -- What several steps share. `lua.py` puts it before each of them, so it is not a step itself.
 --
--- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, in this order.
+-- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, deadline, in this order. The
+-- last is missing from those that an earlier version wrote.
 -- Request and result keys are made here from a prefix and the request's id; they carry the model's hash tag like every
 -- key in KEYS, so on a cluster they lie on the same shard.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
-local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS = 2, 4, 6, 8, 10
+local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS, DEADLINE = 2, 4, 6, 8, 10, 12
 
 -- The fields of a lane's entry, or nil when it has left the lane.
 local function entry_fields(lane, id)
@@ -24,13 +25,10 @@ local function waiting_channel(request_key)
   return found[1] or nil
 end
 
--- The deadline's place in an encoded item.
-local DEADLINE = 10
-
 -- Strikes an item that nobody waits for out of its lane, and counts why. A caller takes its request back at the deadline,
--- so once the request is gone only the item still knows that it had one.
+-- so once the request is gone only the entry still knows that it had one.
 local function drop(lane, id, fields, counters)
-  local deadline = cmsgpack.unpack(fields[ITEM])[DEADLINE] or 0
+  local deadline = tonumber(fields[DEADLINE] or 0)
   local expired = deadline > 0 and deadline <= now
   redis.call('XDEL', lane, id)
   redis.call('HINCRBY', counters, expired and 'items_expired' or 'items_abandoned', 1)

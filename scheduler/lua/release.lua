@@ -37,7 +37,7 @@ for _, entry in ipairs(packed and cmsgpack.unpack(packed) or {}) do
     elseif attempts < tonumber(ARGV[3]) then
       redis.call('XDEL', lane_key, id)
       redis.call('XADD', lane_key, '*', 'request', fields[REQUEST], 'index', fields[INDEX], 'item', fields[ITEM],
-        'attempts', attempts, 'reasons', reasons)
+        'attempts', attempts, 'reasons', reasons, 'deadline', fields[DEADLINE] or 0)
       returned = returned + 1
     else
       local failure = {500, 'item_given_up', 'The input was given up after ' .. attempts .. ' attempts. ' .. reasons}
