@@ -59,23 +59,8 @@ class Load:
 
     def body(self, tokenizer: Tokenizer) -> bytes:
         """A call with inputs of exactly so many tokens, special tokens included."""
-        words = "the river runs down to the mill and turns the wheel for the miller"
-            "the",
-            "river",
-            "runs",
-            "down",
-            "to",
-            "the",
-            "mill",
-            "and",
-            "turns",
-            "the",
-            "wheel",
-            "for",
-            "the",
-            "miller",
-        ]
-        text = " ".join(words[number % len(words)] for number in range(self.tokens - 2))
+        words = itertools.cycle(["the", "river", "runs", "down", "to", "the", "mill", "and", "turns", "its", "wheel"])
+        text = " ".join(itertools.islice(words, self.tokens - 2))
         (ids,) = tokenizer.encode([text])
         assert len(ids) == self.tokens, len(ids)
         given: object = text if self.kind == "texts" else ids.tolist()
