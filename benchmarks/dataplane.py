@@ -47,6 +47,14 @@ SHAPES = ((1, 64), (32, 8))
 WARM_UP_SECONDS, SECONDS = 1.0, 4.0
 MODEL_NAME = "free"
 
+# uvicorn hands SIGTERM on when it has stopped: that must not keep the profile from being written.
+PROFILED_API = """
+import cProfile, signal, sys
+from api.__main__ import main
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+cProfile.run("main()", sys.argv[1])
+"""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -154,7 +162,7 @@ def profiled(server: Millpond, load: Load, tokenizer: Tokenizer) -> str:
         environment |= {"MILLPOND_LISTEN_FD": str(listener.fileno())}
         environment.pop("MILLPOND_READY_FD", None)
         process = subprocess.Popen(
-            [sys.executable, "-m", "cProfile", "-o", str(output), "-m", "api"],
+            [sys.executable, "-c", PROFILED_API, str(output)],
             env=environment,
             pass_fds=[listener.fileno()],
         )
