@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from api.answering import PoolingCall, pooled
 from api.embedding import check_embeds, cosines, embedded, stacked
 from api.errors import ApiError, bad_request
+from api.pairing import Pairing
 from api.sequences import Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
 from api.serving import ServedModel
 from api.state import state_of, timings_of
 from pooling.activations import Scores, activated
 from pooling.pooler_config import Activation
-from pooling.tokenizing import EncodedPair
+from pooling.tokenizing import EncodedPair, Tokenizer
 
 COSINE = "cosine"
 """In place of an activation, what an embedding model's scores are."""
@@ -127,19 +128,24 @@ async def _paired(
     limit, pairs = Limit.of(truncation, model), list[EncodedPair]()
     with timings.stage("tokenize"):
         # A query stands in all its sequences: one that fits in none is found out before it is repeated.
-        for ids in await model.tokenize([group.query for group in groups], add_special_tokens=False):
+        queries = [group.query for group in groups]
+        for ids in await model.tokenize_within(queries, limit.tokens, add_special_tokens=False):
             if len(ids) >= limit.tokens:
                 raise bad_request(
-                    f"{fields.query} has {len(ids)} tokens, which leaves no room for a document within {limit.tokens} "
-                    f"(--max-model-len, or {truncation.field}): shorten it.",
+                    f"{fields.query} has {len(ids)} tokens or more, which leaves no room for a document within "
+                    f"{limit.tokens} (--max-model-len, or {truncation.field}): shorten it.",
                     fields.query,
                     "context_length_exceeded",
                 )
         for group in groups:
             characters = len(group.query) * len(group.documents) + sum(map(len, group.documents))
             timings.characters += characters
-            pairs += await model.aside(characters, pairing.encode, group.query, group.documents)
+            pairs += await model.aside(characters, _encoded, model.tokenizer, pairing, group, limit)
         return pairs_within(limit, pairs, fields)
+
+
+def _encoded(tokenizer: Tokenizer, pairing: Pairing, group: Group, limit: Limit) -> list[EncodedPair]:
+    return pairing.encode(group.query, [tokenizer.shortened(text, limit.tokens) for text in group.documents])
 
 
 async def _by_likeness(

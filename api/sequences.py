@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from api.errors import ApiError, bad_request
 from api.serving import ServedModel
 from api.timings import Timings
-from pooling.tokenizing import EncodedPair, TokenIds
-
-Side = Literal["left", "right"]
+from pooling.tokenizing import EncodedPair, Side, TokenIds
 
 MODEL_MAXIMUM = -1
 """As a number of tokens to cut to: as many as the model takes."""
@@ -88,10 +85,15 @@ class Limit:
             )
         return cls(wanted, True, truncation.side, truncation.remedy)
 
-    def too_long(self, place: str, tokens: int) -> ApiError:
-        """The 400 for a sequence over the limit that may not be cut."""
+    def too_long(self, place: str, tokens: int, counted: bool = True) -> ApiError:
+        """The 400 for a sequence over the limit that may not be cut.
+
+        Args:
+            counted: whether so many are all, or some of a long text's.
+        """
+        count = f"{tokens} tokens" if counted else f"{tokens} tokens or more"
         return bad_request(
-            f"{place} has {tokens} tokens, over this model's {self.tokens} (--max-model-len): shorten it, "
+            f"{place} has {count}, over this model's {self.tokens} (--max-model-len): shorten it, "
             f"or send {self.remedy} to have it cut.",
             _field(place),
             "context_length_exceeded",
@@ -121,7 +123,8 @@ async def texts_within(
     with timings.stage("tokenize"):
         given = [prompt + text for text in texts] if prompt else texts
         timings.characters += sum(map(len, given))
-        return _within(limit, field, await model.tokenize(given, add_special_tokens), model)
+        ids = await model.tokenize_within(given, limit.tokens, add_special_tokens=add_special_tokens, side=limit.side)
+        return _within(limit, field, ids, model, given)
 
 
 def ids_within(
@@ -132,14 +135,17 @@ def ids_within(
     return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model)
 
 
-def _within(limit: Limit, field: str, ids: Sequence[TokenIds], model: ServedModel) -> Sequences:
+def _within(
+    limit: Limit, field: str, ids: Sequence[TokenIds], model: ServedModel, texts: Sequence[str] | None = None
+) -> Sequences:
     fitting, cut = list(ids), 0
     for index, each in enumerate(ids):
         if not len(each):
             raise bad_request(f"{_place(field, index)} has no tokens: leave it out.", field, "empty")
         if len(each) > limit.tokens:
             if not limit.may_cut:
-                raise limit.too_long(_place(field, index), len(each))
+                counted = texts is None or not model.tokenizer.may_shorten(texts[index], limit.tokens)
+                raise limit.too_long(_place(field, index), len(each), counted)
             fitting[index] = model.tokenizer.truncate(each, limit.tokens, limit.side)
             cut += 1
     return Sequences(field, fitting, cut=cut)

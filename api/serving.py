@@ -16,7 +16,7 @@ from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
-from pooling.tokenizing import TokenIds, Tokenizer
+from pooling.tokenizing import Side, TokenIds, Tokenizer
 from scheduler.keys import ModelKeys
 
 INLINE_CHARACTERS = 2_000
@@ -178,6 +178,20 @@ class ServedModel:
     async def tokenize(self, texts: Sequence[str], add_special_tokens: bool) -> list[TokenIds]:
         """The texts' token ids, int32 [n] each, without holding up the event loop."""
         return await self.aside(sum(map(len, texts)), self.tokenizer.encode, texts, add_special_tokens)
+
+    async def tokenize_within(
+        self, texts: Sequence[str], limit: int, *, add_special_tokens: bool, side: Side = "right"
+    ) -> list[TokenIds]:
+        """As `tokenize`, at a cost bounded by the limit: of a text with far more tokens, not all come.
+
+        Those within `limit` from the other side than `side` do, and always more than `limit`.
+        """
+
+        def encode() -> list[TokenIds]:
+            shortened = [self.tokenizer.shortened(text, limit, side) for text in texts]
+            return self.tokenizer.encode(shortened, add_special_tokens)
+
+        return await self.aside(sum(map(len, texts)), encode)
 
     async def aside(self, characters: int, function: Callable[..., T], *arguments: object) -> T:
         """What a function makes of texts with so many characters, without holding up the event loop."""

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
-from api.sequences import Side, Truncation
+from api.sequences import Truncation
+from pooling.tokenizing import Side
 
 
 class PoolingRequest(BaseModel):

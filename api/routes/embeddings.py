@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from api.body import read_json
 from api.conversing import tokenized_conversation
-from api.embedding import check_embeds, embedded
+from api.embedding import check_embeds
 from api.errors import bad_request
+from api.long_documents import Pieces, documents_in_pieces, embedded_in_pieces
 from api.protocol.inputs import Texts, parse_inputs
 from api.protocol.openai import EmbeddingRequest, embedding_response
 from api.protocol.schema import request_body
@@ -29,39 +30,51 @@ async def create_embeddings(request: Request) -> Response:
     call = EmbeddingRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.dimensions)
-    sequences = await _sequences(request, call, model)
-    vectors = await embedded(
-        request, model, sequences, dimensions=call.dimensions, normalize=call.normalize, priority=call.priority
+    pieces = await _pieces(request, call, model)
+    vectors = await embedded_in_pieces(
+        request, model, pieces, dimensions=call.dimensions, normalize=call.normalize, priority=call.priority
     )
     reply_id = call.request_id or f"embd-{request.state.request_id}"
-    body = embedding_response(reply_id, created, model.name, vectors, call.encoding_format, sequences.tokens)
+    body = embedding_response(reply_id, created, model.name, vectors, call.encoding_format, pieces.sequences.tokens)
     return Response(body, media_type="application/json")
 
 
-async def _sequences(request: Request, call: EmbeddingRequest, model: ServedModel) -> Sequences:
-    """The inputs' token ids, cut where the caller allows it."""
-    timings = timings_of(request)
+async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
+    """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
     if call.is_conversation:
+        return Pieces.whole(await _conversation(request, call, model))
+    inputs, prompt = parse_inputs(call.input, model.tokenizer.vocab_size), model.prompt(call.prompt_name)
+    if not isinstance(inputs, Texts):
         if call.prompt_name is not None:
-            raise bad_request("prompt_name is for texts in input, not for messages: leave it out.", "prompt_name")
-        special = bool(call.add_special_tokens)
-        with timings.stage("tokenize"):
-            conversation = await tokenized_conversation(call, call.messages, model, add_special_tokens=special)
-        timings.characters += len(conversation.text or "")
-        return ids_within(model, "messages", [conversation.ids], call.truncation())
-    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
-    if isinstance(inputs, Texts):
-        return await texts_within(
-            timings,
+            raise bad_request(
+                "prompt_name puts a text before texts, and input is token ids: leave it out, or send texts.",
+                "prompt_name",
+            )
+        return Pieces.whole(ids_within(model, "input", inputs.values, call.truncation()))
+    if call.wants_pieces(model.spec.pooler.enable_chunked_processing):
+        return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
+    special = call.add_special_tokens is not False
+    return Pieces.whole(
+        await texts_within(
+            timings_of(request),
             model,
             "input",
             inputs.values,
             call.truncation(),
-            add_special_tokens=call.add_special_tokens is not False,
-            prompt=model.prompt(call.prompt_name),
+            add_special_tokens=special,
+            prompt=prompt,
         )
-    if call.prompt_name is not None:
-        raise bad_request(
-            "prompt_name puts a text before texts, and input is token ids: leave it out, or send texts.", "prompt_name"
+    )
+
+
+async def _conversation(request: Request, call: EmbeddingRequest, model: ServedModel) -> Sequences:
+    for field in ("prompt_name", "max_embed_len"):
+        if getattr(call, field) is not None:
+            raise bad_request(f"{field} is for texts in input, not for messages: leave it out.", field)
+    timings = timings_of(request)
+    with timings.stage("tokenize"):
+        conversation = await tokenized_conversation(
+            call, call.messages, model, add_special_tokens=bool(call.add_special_tokens)
         )
-    return ids_within(model, "input", inputs.values, call.truncation())
+    timings.characters += len(conversation.text or "")
+    return ids_within(model, "messages", [conversation.ids], call.truncation())
