@@ -74,7 +74,7 @@ class Options(BaseModel):
     pooler_config: Annotated[str | None, Shown("model", "JSON|FILE", (SERVE, API, WORKER, INSPECT))] = Field(
         None,
         description="overrides of the pooler: pooling_type, normalize, activation, dimensions, matryoshka_dimensions, "
-        "step_tag_id, returned_token_ids, max_embed_len",
+        "step_tag_id, returned_token_ids, max_embed_len, enable_chunked_processing",
     )
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (SERVE, API, WORKER, INSPECT))

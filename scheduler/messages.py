@@ -24,6 +24,9 @@ class Item:
     `ids` are the sequence's token ids, little-endian int32. `dimensions` and `normalize` are the caller's pooling
     parameters, None where the model's own setting holds. `created_ms` is the Unix time of its acceptance.
     `second_from` is the place in `ids` where the second text of a pair begins as another segment, None for one text.
+    `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
+    which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
+    are given, by their names in pooling.pooler_config.
     """
 
     request_id: str
@@ -33,6 +36,11 @@ class Item:
     dimensions: int | None = None
     normalize: bool | None = None
     second_from: int | None = None
+    priority: int = 0
+    tenant: str = ""
+    deadline_ms: int = 0
+    pooling_type: str | None = None
+    activation: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -42,7 +50,19 @@ class Item:
     def encode(self) -> bytes:
         """The item as msgpack."""
         pooling = (self.dimensions, self.normalize, self.second_from)
-        packed: bytes = msgpack.packb([self.request_id, self.index, self.ids, self.created_ms, *pooling])
+        order = (self.priority, self.tenant, self.deadline_ms)
+        packed: bytes = msgpack.packb(
+            [
+                self.request_id,
+                self.index,
+                self.ids,
+                self.created_ms,
+                *pooling,
+                *order,
+                self.pooling_type,
+                self.activation,
+            ]
+        )
         return packed
 
     @classmethod
@@ -53,7 +73,7 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:7])
+        return cls(*fields[:12])
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,31 @@ class EmbeddingRequest(ConversationRequest):
         None, description="Which of the checkpoint's prompts stands before each text; null is its default, if any."
     )
 
+    max_embed_len: StrictInt | None = Field(
+        None,
+        description="Texts longer than the model's limit, of up to so many tokens, are embedded in pieces, and the "
+        "vectors averaged by their tokens. Absent: they are refused, unless the server embeds all so.",
+    )
+
+    def wants_pieces(self, by_itself: bool) -> bool:
+        """Whether texts over the model's limit are embedded in pieces.
+
+        Args:
+            by_itself: whether the server embeds all so.
+
+        Raises:
+            ApiError: 400, the request also says that they are cut, or framed by no special tokens.
+        """
+        if self.max_embed_len is None:
+            return by_itself and self.truncate_prompt_tokens is None and self.add_special_tokens is not False
+        if self.truncate_prompt_tokens is not None or self.add_special_tokens is False:
+            raise bad_request(
+                "max_embed_len embeds all of a text in framed pieces: leave it out, or leave out "
+                "truncate_prompt_tokens and add_special_tokens.",
+                "max_embed_len",
+            )
+        return True
+
     @property
     def is_conversation(self) -> bool:
         """Which of the two forms it has.
@@ -98,7 +123,11 @@ def embedding_response(
 
 
 class Model(BaseModel):
-    """One entry of `GET /v1/models`."""
+    """One entry of `GET /v1/models`.
+
+    `dimensions` are the numbers of an embedding, or of a score. `normalize` is there for embeddings, `activation` for
+    scores.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -106,7 +135,10 @@ class Model(BaseModel):
     owned_by: str = "millpond"
     max_model_len: int
     dimensions: int
+    tasks: list[str]
     pooling: str
+    normalize: bool | None
+    activation: str | None
 
 
 class ModelList(BaseModel):

@@ -22,7 +22,7 @@ ITEMS = [Item("r", index, b"\1\0\0\0", 1) for index in range(2)]
 @asynccontextmanager
 async def calling(redis: Redis) -> AsyncIterator[Callers]:
     callers = Callers(redis)
-    running = asyncio.create_task(callers.run(KEYS.model))
+    running = asyncio.create_task(callers.run([KEYS.model]))
     try:
         yield callers
     finally:

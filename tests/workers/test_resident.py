@@ -84,7 +84,7 @@ def submit(url: str, resident: Resident, firsts: Sequence[int]) -> list[Result]:
         redis = connect_async(url)
         callers = Callers(redis)
         dispatcher = Dispatcher(redis, "m", Direct(resident))
-        tasks = [asyncio.create_task(callers.run("m")), asyncio.create_task(dispatcher.run())]
+        tasks = [asyncio.create_task(callers.run(["m"])), asyncio.create_task(dispatcher.run())]
         items = [
             Item("r", index, np.asarray([first, 1], "<i4").tobytes(), time.time_ns() // 10**6)
             for index, first in enumerate(firsts)
