@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import ApiError, error_response
@@ -30,7 +29,7 @@ class Authenticating:
         try:
             caller = self._keyring.caller_of(presented_keys(scope["headers"]))
         except ApiError as error:
-            await _refusal(scope, error)(scope, receive, send)
+            await error_response(scope, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
@@ -47,9 +46,3 @@ def presented_keys(headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
         elif name in (b"x-api-key", b"api-key") and value.strip():
             found.append(value.strip())
     return found
-
-
-def _refusal(scope: Scope, error: ApiError) -> Response:
-    """The error in the shape of the route that was asked for."""
-    del scope  # every route has OpenAI's shape
-    return error_response(error)

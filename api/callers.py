@@ -37,9 +37,10 @@ class Caller:
     def check_model(self, model: str) -> None:
         """Raises a 403 that lists the models of the key, when the model served by this name is not among them."""
         if not self.may_use(model):
+            listed = ", ".join(sorted(self.models or ()))
             raise ApiError(
                 403,
-                f"The key {self.name!r} may not use the model {model!r}: its models are {", ".join(sorted(self.models or ()))}.",
+                f"The key {self.name!r} may not use the model {model!r}: its models are {listed}.",
                 param="model",
                 code="model_not_allowed",
             )
@@ -47,13 +48,13 @@ class Caller:
     def check_lane(self, lane: Lane) -> None:
         """Raises a 403 that lists the lanes of the key, when this one is not among them."""
         if self.lanes is not None and lane not in self.lanes:
+            listed = ", ".join(sorted(self.lanes))
             raise ApiError(
                 403,
-                f"The key {self.name!r} may not hand in {lane} work: its lanes are {", ".join(sorted(self.lanes))}.",
+                f"The key {self.name!r} may not hand in {lane} work: its lanes are {listed}.",
                 code="lane_not_allowed",
             )
 
 
 ANONYMOUS = Caller("")
 """Everyone, where no keys are configured."""
-

@@ -183,7 +183,8 @@ def _without(text: str, name: str) -> str:
     lines = text.splitlines(keepends=True)
     header = re.compile(rf'\s*\[\s*keys\s*\.\s*["\']?{re.escape(name)}["\']?\s*\]')
     begin = next((number for number, line in enumerate(lines) if header.match(line)), len(lines))
-    end = next((number for number in range(begin + 1, len(lines)) if lines[number].lstrip().startswith("[")), len(lines))
+    others = (number for number in range(begin + 1, len(lines)) if lines[number].lstrip().startswith("["))
+    end = next(others, len(lines))
     # What stands right above the next section belongs to that one.
     while end > begin + 1 and not lines[end - 1].split("#")[0].strip():
         end -= 1
@@ -212,7 +213,7 @@ def _replace_atomically(path: Path, text: str) -> None:
     before = path.stat() if path.exists() else None
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             owner = before or path.parent.stat()

@@ -104,7 +104,7 @@ class Keyring:
             entries = read_key_file(self._path)
         except LaunchError as error:
             kept = "No key of it is known yet" if self._filed is None else "The keys read before stay in force"
-            log.error("%s %s, until it is put right.", error, kept)
+            log.error("%s %s, until it is put right.", error, kept)  # noqa: TRY400 - the sentence says it all
             return
         self._filed = [_known(name, entry) for name, entry in entries.items()]
         log.info("keys of %s in force: %d", self._path, len(self._filed))

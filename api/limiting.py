@@ -35,9 +35,9 @@ class Admission:
 
 @asynccontextmanager
 async def admitted(redis: Redis, caller: Caller, tokens: int) -> AsyncIterator[Admission]:
-    """Lets a call of so many tokens run inside, when its key's limits allow it; nothing is asked for one without limits.
+    """Lets a call of so many tokens run inside, when its key's limits allow it.
 
-    What the call sent stays counted whatever becomes of it; that it runs, for as long as it is inside.
+    For a key without limits nothing is asked. What the call sent stays counted whatever becomes of it; that it runs, for as long as it is inside.
 
     Raises:
         ApiError: 429 when a limit is reached, 400 when the call alone is over it and could never pass.
@@ -79,9 +79,7 @@ async def _renew(redis: Redis, limits: Limits, call_id: str) -> None:
             log.info("a call of %s could not be renewed: %s", limits.tenant, error)
 
 
-async def _leave(
-    redis: Redis, limits: Limits, call_id: str, began: float, asking: "asyncio.Future[Verdict]"
-) -> None:
+async def _leave(redis: Redis, limits: Limits, call_id: str, began: float, asking: "asyncio.Future[Verdict]") -> None:
     """Gives a call's place back before its reply goes out, so that the caller's next call finds it free."""
     # A caller that left while the question was on its way: an answer that comes after the end would hold a place.
     await asyncio.wait((asking,))
@@ -98,8 +96,8 @@ def _check_possible(limits: Limits, tokens: int) -> None:
     if allowed is not None and tokens > allowed:
         raise ApiError(
             400,
-            f"This call has {tokens} tokens, and the key {limits.tenant!r} may send {allowed} a minute, so it can never "
-            "pass: send fewer inputs a call, or ask for a higher tokens_per_minute.",
+            f"This call has {tokens} tokens, and the key {limits.tenant!r} may send {allowed} a minute, so it can "
+            "never pass: send fewer inputs a call, or ask for a higher tokens_per_minute.",
             code="request_over_rate_limit",
         )
 
@@ -128,7 +126,7 @@ def _refused(limits: Limits, verdict: Verdict, tokens: int) -> ApiError:
 
 def _headers(limits: Limits, verdict: Verdict) -> dict[str, str]:
     """OpenAI's headers. Its "requests" are the calls that may run at once, and free when those that run have ended."""
-    headers = {}
+    headers: dict[str, str] = {}
     if limits.concurrency is not None:
         headers |= {
             "x-ratelimit-limit-requests": str(limits.concurrency),
