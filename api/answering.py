@@ -12,6 +12,7 @@ from api.limiting import admitted
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
+from api.timings import Timings
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
@@ -50,6 +51,10 @@ class _Deadline:
     seconds: float
     origin: str
 
+    def left(self, timings: Timings) -> float:
+        """Seconds until then; none or fewer when it has passed."""
+        return self.seconds - (time.perf_counter() - timings.began)
+
 
 async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
@@ -64,16 +69,16 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     deadline, lane = _deadline(request, state.options.request_timeout), _lane(request)
     caller = caller_of(request)
     caller.check_lane(lane)
-    seconds = deadline.seconds - (time.perf_counter() - timings.began)
+    seconds = deadline.left(timings)
     if seconds <= 0:
         raise _gave_up(False, deadline)
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut
     request_id = state.new_request_id()
     items = items_of(request_id, call, seconds, caller.name)
-    async with admitted(state.redis, caller, call.sequences.tokens) as admission:
+    async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
-        results = await _results(request, call.model, lane, items, deadline, seconds)
+        results = await _results(request, call.model, lane, items, deadline)
     vectors = []
     for index, result in enumerate(results):
         if isinstance(result, Failure):
@@ -84,15 +89,16 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
 
 
 async def _results(
-    request: Request, model: ServedModel, lane: Lane, items: Sequence[Item], deadline: _Deadline, seconds: float
+    request: Request, model: ServedModel, lane: Lane, items: Sequence[Item], deadline: _Deadline
 ) -> list[Result]:
-    """The items' results, waited for until the deadline, which is `seconds` away, or the caller leaves."""
+    """The items' results, waited for until the deadline, or until the caller leaves."""
+    left = deadline.left(timings_of(request))
     with timings_of(request).stage("wait"):
         submitted = state_of(request).callers.submit(model.keys, lane, items[0].request_id, items)
         waiting = asyncio.ensure_future(submitted)
         leaving = asyncio.ensure_future(_disconnect(request))
         try:
-            await asyncio.wait((waiting, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, leaving), timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 raise _gave_up(leaving.done(), deadline)
             return waiting.result()

@@ -185,9 +185,11 @@ def _without(text: str, name: str) -> str:
     begin = next((number for number, line in enumerate(lines) if header.match(line)), len(lines))
     others = (number for number in range(begin + 1, len(lines)) if lines[number].lstrip().startswith("["))
     end = next(others, len(lines))
-    # What stands right above the next section belongs to that one.
+    # What stands right above the next section belongs to that one, and of two blank lines one goes.
     while end > begin + 1 and not lines[end - 1].split("#")[0].strip():
         end -= 1
+    while begin > 0 and not lines[begin - 1].strip():
+        begin -= 1
     return "".join(lines[:begin] + lines[end:])
 
 

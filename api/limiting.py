@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from api.callers import Caller
 from api.errors import ApiError
 from scheduler.connection import persist
+from scheduler.errors import QueueUnavailableError
 from scheduler.limits import Limits, Verdict, admit, leave, stay
 from scheduler.results import ENQUEUE_SECONDS
 from scheduler.settings import CALL_RENEWAL_SECONDS
@@ -34,14 +35,18 @@ class Admission:
 
 
 @asynccontextmanager
-async def admitted(redis: Redis, caller: Caller, tokens: int) -> AsyncIterator[Admission]:
+async def admitted(redis: Redis, caller: Caller, tokens: int, seconds: float) -> AsyncIterator[Admission]:
     """Lets a call of so many tokens run inside, when its key's limits allow it.
 
-    For a key without limits nothing is asked. What the call sent stays counted whatever becomes of it; that it runs, for as long as it is inside.
+    For a key without limits nothing is asked. The tokens stay counted whatever becomes of the call; its place among the
+    calls that run is given back at the end.
+
+    Args:
+        seconds: for Redis to answer, as it counts.
 
     Raises:
         ApiError: 429 when a limit is reached, 400 when the call alone is over it and could never pass.
-        QueueUnavailableError: Redis, which counts, did not answer: nobody is let in uncounted.
+        QueueUnavailableError: Redis did not answer in time: nobody is let in uncounted.
     """
     if not caller.is_limited:
         yield Admission()
@@ -49,7 +54,7 @@ async def admitted(redis: Redis, caller: Caller, tokens: int) -> AsyncIterator[A
     limits = Limits(caller.name, caller.tokens_per_minute, caller.concurrency)
     _check_possible(limits, tokens)
     call_id, began = uuid.uuid4().hex, time.monotonic()
-    asking = asyncio.ensure_future(_verdict(redis, limits, call_id, tokens))
+    asking = asyncio.ensure_future(_verdict(redis, limits, call_id, tokens, min(seconds, ENQUEUE_SECONDS)))
     try:
         verdict = await asyncio.shield(asking)
         if not verdict.admitted:
@@ -63,11 +68,15 @@ async def admitted(redis: Redis, caller: Caller, tokens: int) -> AsyncIterator[A
         await _leave(redis, limits, call_id, began, asking)
 
 
-async def _verdict(redis: Redis, limits: Limits, call_id: str, tokens: int) -> Verdict:
+async def _verdict(redis: Redis, limits: Limits, call_id: str, tokens: int, seconds: float) -> Verdict:
     async def ask() -> Verdict:
         return Verdict.of(await admit(limits, call_id, tokens).run(redis))
 
-    return await persist(ask, ENQUEUE_SECONDS, "count the call")
+    try:
+        async with asyncio.timeout(seconds):
+            return await persist(ask, seconds, "count the call")
+    except TimeoutError as error:
+        raise QueueUnavailableError(f"The queue did not count the call within {seconds:g} seconds.") from error
 
 
 async def _renew(redis: Redis, limits: Limits, call_id: str) -> None:

@@ -166,8 +166,9 @@ class Options(BaseModel):
             first = error.errors()[0]
             name = str(first["loc"][0])
             # A wrong key is often a right one with a slip, and this line may end in a log.
-            given = "what it is" if name == "api_key" else repr(first["input"])
-            raise LaunchError(f"{flag_of(name)} cannot be {given}: {first['msg'].lower()}.") from error
+            given = "what was given" if name == "api_key" else repr(first["input"])
+            reason = first["msg"].removeprefix("Value error, ")
+            raise LaunchError(f"{flag_of(name)} cannot be {given}: {reason.lower()}.") from error
 
     def environment(self) -> dict[str, str]:
         """These options as variables, for a role; without the keys, which only the api may know."""
