@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from api import keyring as keyring_module
 from api.authenticating import presented_keys
 from api.callers import ANONYMOUS, Caller
 from api.errors import ApiError, LaunchError
@@ -52,16 +51,16 @@ def test_given_keys_have_full_rights_and_others_none(path: Path) -> None:
 
 
 def test_every_key_is_compared_in_constant_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = []
+    compared, compare = [], hmac.compare_digest
 
     def noted(known: bytes, digest: bytes) -> bool:
         compared.append(known)
-        return hmac.compare_digest(known, digest)
+        return compare(known, digest)
 
     for name in ("a", "b", "c"):
         add_entry(path, name, entry_of(name))
     keyring = Keyring(["given"], path, required=True)
-    monkeypatch.setattr(keyring_module.hmac, "compare_digest", noted)
+    monkeypatch.setattr(hmac, "compare_digest", noted)
     assert keyring.caller_of([b"a"]).name == "a"
     assert compared == [digest_of(each) for each in (b"given", b"a", b"b", b"c")]
 
