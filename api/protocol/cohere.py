@@ -215,7 +215,7 @@ def embed_response(
 
 def meta(version: str, billed: dict[str, int], tokens: int, cut: int, inputs: str) -> dict[str, Any]:
     """The part of Cohere's replies that is about the call; `warnings` are there when something was cut."""
-    warnings = [f"{cut} {inputs} were longer than the limit and were cut."] if cut else []
+    warnings = [f"{inputs} longer than the limit, which were cut: {cut}"] if cut else []
     return {
         "api_version": {"version": version},
         "billed_units": billed,
