@@ -86,7 +86,7 @@ class _Launch:
                 if starting.done():
                     starting.result()
                     if plan.listener:
-                        self._show_curl(options, Path(plan.environment["MILLPOND_CHECKPOINT"]))
+                        self._show_curl(options, plan)
                     await stopping
                 self._say("stopping")
             finally:
@@ -212,11 +212,12 @@ class _Launch:
 
         return Role("redis", embedded_redis.server_command(server, directory), probe=probe, stop_seconds=2.0)
 
-    def _show_curl(self, options: Options, checkpoint: Path) -> None:
-        route, fields = example_call(checkpoint, options)
+    def _show_curl(self, options: Options, plan: _Plan) -> None:
+        route, fields = example_call(Path(plan.environment["MILLPOND_CHECKPOINT"]), options)
         body = json.dumps({"model": served_name(options), **fields})
         url = f"http://{_in_url(options.host)}:{options.port}{route}"
-        self._say(f"serving; try:\n  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+        key = ' -H "Authorization: Bearer $MILLPOND_API_KEY"' if plan.api_environment else ""
+        self._say(f"serving; try:\n  curl -s {url}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
 
 
 def _lock(lock: IO[str], directory: Path) -> None:
