@@ -97,7 +97,7 @@ class _Launch:
                 if starting.done():
                     starting.result()
                     if plan.listener:
-                        self._show_curl(plan.served[0])
+                        self._show_curl(plan)
                     await stopping
                 self._say("stopping")
             finally:
@@ -277,12 +277,13 @@ class _Launch:
         command = embedded_redis.server_command(server, directory, plan.network)
         return Role("redis", command, probe=probe, stop_seconds=2.0)
 
-    def _show_curl(self, served: Served) -> None:
-        options = self._options
+    def _show_curl(self, plan: _Plan) -> None:
+        options, served = self._options, plan.served[0]
         route, fields = example_call(served.checkpoint, served.options)
         body = json.dumps({"model": served.name, **fields})
         url = f"http://{_in_url(options.host)}:{options.port}{route}"
-        self._say(f"serving; try:\n  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+        key = ' -H "Authorization: Bearer $MILLPOND_API_KEY"' if plan.api_environment else ""
+        self._say(f"serving; try:\n  curl -s {url}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
 
 
 def _lock(lock: IO[str], directory: Path) -> None:

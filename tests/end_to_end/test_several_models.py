@@ -52,6 +52,7 @@ def test_each_answers_by_its_name_and_the_first_for_who_names_none(client: httpx
     expected = expected_of(TINY_BERT)[0]
     for name in ("embedder", "text-embedding-3-small", "default", "", None):
         reply = embed(client, expected.text, name)
+        assert reply.status_code == 200, reply.text
         assert reply.json()["model"] == "embedder"
         assert np.allclose(reply.json()["data"][0]["embedding"], expected.embedding, atol=1e-5)
     assert score(client).json()["model"] == "judge"
