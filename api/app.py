@@ -19,8 +19,8 @@ from api.errors import answer_errors
 from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
-from api.protocol.cohere import cohere_error
-from api.protocol.reranking import rerank_error
+from api.protocol.cohere import CohereError, cohere_error
+from api.protocol.reranking import RerankError, rerank_error
 from api.routes import cohere, embeddings, health, models, rerank, reward
 from api.serving import Models, Served, ServedModel
 from api.state import State
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(embeddings.router),
     Dialect(reward.router),
-    Dialect(rerank.router, rerank_error),
-    Dialect(cohere.router, cohere_error),
+    Dialect(rerank.router, rerank_error, RerankError),
+    Dialect(cohere.router, cohere_error, CohereError),
     Dialect(models.router),
     Dialect(health.router),
 )
