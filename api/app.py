@@ -16,6 +16,7 @@ from api.canary import Canary
 from api.errors import answer_errors
 from api.observing import Observing
 from api.options import Options
+from api.rendering import Sandbox
 from api.routes import embeddings, health, models, rerank, reward
 from api.serving import ServedModel, served_name
 from api.state import State
@@ -32,7 +33,10 @@ def create_app(options: Options, checkpoint: Path) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert options.redis_url
         redis = connect_async(options.redis_url)
-        model = ServedModel.load(served_name(options), checkpoint, options, created=int(time.time()))
+        sandbox = Sandbox()
+        model = ServedModel.load(served_name(options), checkpoint, options, int(time.time()), sandbox)
+        if model.renderer.has_template or model.renderer.takes_templates:
+            await sandbox.start()
         callers = Callers(redis)
         app.state.millpond = State(options, redis, model, callers, Canary(redis, callers, model))
         listening = asyncio.create_task(callers.run(model.name))
@@ -41,6 +45,7 @@ def create_app(options: Options, checkpoint: Path) -> FastAPI:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+        await sandbox.close()
         model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()
 

@@ -27,7 +27,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 @dataclass(frozen=True)
 class Shown:
-    """How an option appears in `--help`: its group, its value's name or unit, and the commands that take it."""
+    """How an option appears in `--help`: its group, its value's name or unit (none for a switch), who takes it."""
 
     group: str
     value: str
@@ -81,6 +81,10 @@ class Options(BaseModel):
     ] = Field("auto", description="type of weights and activations: auto, float32, bfloat16 or float16")
     max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="longest sequence taken (default: what the checkpoint allows)"
+    )
+
+    trust_request_chat_template: Annotated[bool, Shown("model", "", (SERVE, API))] = Field(
+        False, description="take chat templates from requests; they run in processes that can do nothing else"
     )
 
     device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER, INSPECT))] = Field(
@@ -209,8 +213,9 @@ def _parser(command: str) -> _OneSentenceParser:
             continue
         if shown.group not in groups:
             groups[shown.group] = parser.add_argument_group(shown.group)
+        value = {"action": "store_true"} if field.annotation is bool else {"metavar": shown.value}
         groups[shown.group].add_argument(
-            flag_of(name), dest=name, metavar=shown.value, default=argparse.SUPPRESS, help=_help(name, field)
+            flag_of(name), dest=name, default=argparse.SUPPRESS, help=_help(name, field), **value
         )
     return parser
 
@@ -227,7 +232,7 @@ def _found(parser: _OneSentenceParser, arguments: Sequence[str]) -> dict[str, An
 
 def _help(name: str, field: FieldInfo) -> str:
     text = str(field.description)
-    if field.default is not None and field.default_factory is None:
+    if field.default not in (None, False) and field.default_factory is None:
         text += f" (default: {field.default})"
     return f"{text} [{ENVIRONMENT_PREFIX}{name.upper()}]".replace("%", "%%")
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 from api.errors import ApiError, LaunchError
 from api.options import Options
 from api.pairing import Pairing, pairing_of
-from api.rendering import Renderer
-from pooling.chat_template import read_chat_template
+from api.rendering import Renderer, Sandbox
+from pooling.chat_template import read_chat_template, read_special_tokens
 from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
@@ -89,7 +89,7 @@ class ServedModel:
 
     Attributes:
         special_tokens: how many the tokenizer puts around a text.
-        renderer: makes text of messages; None where the checkpoint has no chat template.
+        renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
         threads: where longer texts are rendered and tokenised.
     """
@@ -100,12 +100,12 @@ class ServedModel:
     keys: ModelKeys
     created: int
     special_tokens: int
-    renderer: Renderer | None
+    renderer: Renderer
     pairing: Pairing | None
     threads: ThreadPoolExecutor
 
     @classmethod
-    def load(cls, name: str, directory: Path, options: Options, created: int) -> "ServedModel":
+    def load(cls, name: str, directory: Path, options: Options, created: int, sandbox: Sandbox) -> "ServedModel":
         """Reads the checkpoint's small files."""
         spec = resolve_spec(directory, model_options(options))
         tokenizer = Tokenizer.from_spec(spec)
@@ -118,8 +118,13 @@ class ServedModel:
             ModelKeys(name),
             created,
             special_tokens=len(framed) - len(bare),
-            renderer=Renderer(template) if template else None,
-            pairing=pairing_of(spec, tokenizer, template) if "score" in spec.tasks else None,
+            renderer=Renderer(
+                sandbox,
+                template,
+                read_special_tokens(directory),
+                takes_templates=options.trust_request_chat_template,
+            ),
+            pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 

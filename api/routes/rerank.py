@@ -85,7 +85,8 @@ async def _sequences(query: str, documents: list[str], limit: Limit, model: Serv
             "context_length_exceeded",
         )
     characters = len(query) * len(documents) + sum(map(len, documents))
-    return pairs_within(limit, await model.aside(characters, model.pairing.encode, query, documents))
+    encode = await model.pairing.prepared(query, documents)
+    return pairs_within(limit, await model.aside(characters, encode))
 
 
 def _relevance(scores: Scores, model: ServedModel) -> tuple[Scores, Activation]:
