@@ -13,10 +13,8 @@ import resource
 import signal
 import sys
 import time
-import unicodedata  # noqa: F401 - for "\N{...}" in a template
+from importlib import import_module
 from pathlib import Path
-
-import jinja2.constants  # noqa: F401 - for lipsum()
 
 from api.sandbox import job as wire
 from api.sandbox.job import HEADER, Job, Origin, Refusal
@@ -27,7 +25,11 @@ TEMPLATES = 32
 
 READ_BYTES = 1024 * 1024
 
-USES_WHAT_IS_IMPORTED_LATE = "{{ 'é' | upper }}{{ [1] | pprint }}{{ strftime_now('%c') }}{{ nothing.at_all }}"
+IMPORTED_LATE = ("html", "jinja2.constants", "jinja2.debug", "pprint", "textwrap", "unicodedata")
+"""By filters and functions of Jinja, and by "\\N{...}"."""
+
+USES_THE_REST = "{{ 'é' | upper }}{{ strftime_now('%c') }}{{ nothing.at_all }}"
+"""A template that has Python import codecs and what it tells errors with."""
 
 
 def main() -> None:
@@ -99,14 +101,16 @@ def _alarm(seconds: float) -> None:
 def _warm_up() -> None:
     """Makes Jinja and Python import what they import late, and keeps the collector from all that is there by then."""
     time.tzset()
-    template = Template(Origin(USES_WHAT_IS_IMPORTED_LATE, "", "", ""), {}, ["user"])
+    for name in IMPORTED_LATE:
+        import_module(name)
+    template = Template(Origin(USES_THE_REST, "", "", ""), {}, ["user"])
     with contextlib.suppress(Refusal):
         template.render(
             [{"role": "user", "content": ""}],
             add_generation_prompt=False,
             continue_final_message=False,
             variables={},
-            longest=0,
+            longest=wire.LONGEST_TEXT,
         )
     gc.collect()
     gc.freeze()

@@ -148,6 +148,7 @@ class Children:
         self._niceness = niceness
         self._patience = patience
         self._closed = False
+        self._count = 0  # with those that are starting, and those whose end is waited for
         self._children: set[Child] = set()
         self._idle: list[Child] = []
         self._waiting: deque[asyncio.Future[Child]] = deque()
@@ -159,6 +160,7 @@ class Children:
         Raises:
             EndedError: it does not start; the log says why.
         """
+        self._count += 1
         await self._start()
 
     async def exchange(self, data: bytes, longest: int, jobs: int) -> bytes:
@@ -216,8 +218,9 @@ class Children:
             if child.lives:
                 return child
             self._replace(child)
-        if len(self._children) < self._most:
-            self._grow()
+        if self._count < self._most:
+            self._count += 1
+            self._kept(self._start_or_log())
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
@@ -250,9 +253,6 @@ class Children:
         self._children.discard(child)
         await self._start_or_log()
 
-    def _grow(self) -> None:
-        self._kept(self._start_or_log())
-
     async def _start_or_log(self) -> None:
         try:
             await self._start()
@@ -260,7 +260,12 @@ class Children:
             log.warning("a process that renders chat templates does not start: %s", error)
 
     async def _start(self) -> None:
-        child = Child.start(self._niceness)
+        """Starts the child that is counted already."""
+        try:
+            child = Child.start(self._niceness)
+        except OSError:
+            self._count -= 1
+            raise
         self._children.add(child)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -269,6 +274,7 @@ class Children:
             child.kill()
             status = await asyncio.to_thread(child.wait)
             self._children.discard(child)
+            self._count -= 1
             raise EndedError(f"exit status {status}") from error
         self._give(child)
 

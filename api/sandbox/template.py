@@ -98,6 +98,9 @@ class Template:
         except jinja2.TemplateSyntaxError as error:
             place = f"{self._origin.file}, line {error.lineno}"
             raise Refusal(f"{self._origin.name} ({place}) is broken: {_words(error)}.", self._origin.field) from error
+        except OSError as error:
+            reached = f"{self._origin.name} reaches for a file or a connection, and may have none."
+            raise Refusal(reached, self._origin.field) from error
         except Exception as error:
             raise Refusal(f"{self._origin.name} refuses these messages: {_words(error)}.", "messages") from error
 
