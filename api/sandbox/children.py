@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 20.0
 """For a child to start: it takes 0.06 s, on a machine that has nothing else to do."""
+
+RESTART_SECONDS = 0.25
+"""Before another attempt to start a child that did not."""
 
 LATE_SECONDS = 0.2
 """After its time a child that has not been ended by its own alarm is killed."""
@@ -166,19 +170,19 @@ class Children:
     async def exchange(self, data: bytes, longest: int, jobs: int) -> bytes:
         """The reply, of at most `longest` bytes, to a message of so many jobs.
 
-        A child that ends may have done so for another's reasons, such as a machine without memory: then another child
-        gets the message, once.
+        A child that ends may have done so for another's reasons, such as a machine without memory, which ends them all:
+        the message goes to one that was started after.
 
         Raises:
             TooSlowError: the time of a job was over.
-            EndedError: two children ended over it.
+            EndedError: even that one ended over it.
             BusyError: no child was free in time.
         """
         seconds = jobs * SECONDS + LATE_SECONDS
-        try:
-            return await self._exchange(data, longest, seconds)
-        except EndedError:
-            return await self._exchange(data, longest, seconds)
+        for _ in range(self._most):
+            with suppress(EndedError):
+                return await self._exchange(data, longest, seconds)
+        return await self._exchange(data, longest, seconds)
 
     async def close(self) -> None:
         """Ends all; who still waits hears that they are busy."""
@@ -220,7 +224,7 @@ class Children:
             self._replace(child)
         if self._count < self._most:
             self._count += 1
-            self._kept(self._start_or_log())
+            self._kept(self._start_at_last())
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
@@ -251,21 +255,19 @@ class Children:
         """Waits for the end of a child that was killed, and starts another."""
         await asyncio.to_thread(child.wait)
         self._children.discard(child)
-        await self._start_or_log()
+        await self._start_at_last()
 
-    async def _start_or_log(self) -> None:
-        try:
-            await self._start()
-        except (EndedError, TooSlowError, OSError) as error:
-            log.warning("a process that renders chat templates does not start: %s", error)
+    async def _start_at_last(self) -> None:
+        """Starts the child that is counted already, and tries until it can be started."""
+        while True:
+            try:
+                return await self._start()
+            except (EndedError, OSError) as error:
+                log.warning("a process that renders chat templates does not start: %s", error)
+                await asyncio.sleep(RESTART_SECONDS)
 
     async def _start(self) -> None:
-        """Starts the child that is counted already."""
-        try:
-            child = Child.start(self._niceness)
-        except OSError:
-            self._count -= 1
-            raise
+        child = Child.start(self._niceness)
         self._children.add(child)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -274,7 +276,6 @@ class Children:
             child.kill()
             status = await asyncio.to_thread(child.wait)
             self._children.discard(child)
-            self._count -= 1
             raise EndedError(f"exit status {status}") from error
         self._give(child)
 

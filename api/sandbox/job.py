@@ -93,16 +93,17 @@ class Job:
         Raises:
             ValueError: messages or variables are nested more than a thousand times.
         """
-        return bytes(msgpack.packb([astuple(self.origin), *(getattr(self, name) for name in _PARTS)]))
+        parts = [getattr(self, name) for name in _PARTS]
+        return bytes(msgpack.packb([astuple(self.origin), dict(self.special_tokens), *parts]))
 
     @classmethod
     def decoded(cls, data: bytes | bytearray) -> Self:
         """From bytes; raises ValueError as `encoded` does."""
-        origin, *parts = msgpack.unpackb(data)
-        return cls(Origin(*origin), *parts)
+        origin, special_tokens, *parts = msgpack.unpackb(data)
+        return cls(Origin(*origin), special_tokens, *parts)
 
 
-_PARTS = [each.name for each in fields(Job) if each.name != "origin"]
+_PARTS = [each.name for each in fields(Job)[2:]]
 
 
 def longest_text(data: bytes | bytearray) -> int:
