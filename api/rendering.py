@@ -30,7 +30,7 @@ LONGEST_TEMPLATE = 100_000
 """Characters of a caller's template; those of checkpoints have up to 20,000."""
 
 CHILDREN = 2
-"""Of each kind: one renders 10,000 short conversations a second, the other is for when it has a long one."""
+"""Of each kind: one renders 5,000 short conversations a second, the other is for when it has a long one."""
 
 CALLERS_NICENESS = 5
 """What callers bring is computed when nothing else wants the core, or almost so."""
