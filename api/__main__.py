@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.options import Options
+from api.serving import Served, served_name
 from api.state import State
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
@@ -44,7 +45,8 @@ def main() -> int:
     """Serves until SIGTERM; the exit status."""
     options = Options.from_environment()
     set_up_logging("api", options.log_format)
-    app = create_app(options, Path(os.environ["MILLPOND_CHECKPOINT"]))
+    checkpoint = Path(os.environ["MILLPOND_CHECKPOINT"])
+    app = create_app(options, [Served(served_name(options), checkpoint, options)])
     config = uvicorn.Config(
         app,
         http="httptools",

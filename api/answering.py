@@ -3,73 +3,155 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastapi import Request
 
-from api.errors import ApiError
+from api.errors import ApiError, bad_request
+from api.limiting import admitted
 from api.sequences import Sequences
 from api.serving import ServedModel
-from pooling.tokenizing import TokenIds
+from api.state import caller_of, state_of, timings_of
+from api.timings import Timings
+from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
-from scheduler.messages import Failure, Item, Vector
-from scheduler.results import Callers
+from scheduler.messages import Failure, Item, Result, Vector
+
+DEADLINE_HEADER = "Millpond-Deadline-Ms"
+
+LANE_HEADER = "Millpond-Lane"
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
 
 
-async def vectors_of(
-    request: Request,
-    callers: Callers,
-    model: ServedModel,
-    request_id: str,
-    sequences: Sequences,
-    *,
-    dimensions: int | None = None,
-    normalize: bool | None = None,
-    seconds: float,
-) -> list[bytes]:
+@dataclass(frozen=True)
+class PoolingCall:
+    """What every dialect makes of its request: sequences for one model, and how they are pooled.
+
+    Attributes:
+        dimensions, normalize: of embeddings; None leaves them to the model.
+        pooling_type, activation: other than the model's own.
+        priority: among the requests of the same tenant in the same lane, the lower the earlier.
+    """
+
+    model: ServedModel
+    sequences: Sequences
+    dimensions: int | None = None
+    normalize: bool | None = None
+    pooling_type: PoolingType | None = None
+    activation: Activation | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class _Deadline:
+    """When a request's caller stops waiting: seconds from its head, and what said so."""
+
+    seconds: float
+    origin: str
+
+    def left(self, timings: Timings) -> float:
+        """Seconds until then; none or fewer when it has passed."""
+        return self.seconds - (time.perf_counter() - timings.began)
+
+
+async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
 
     When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
 
     Raises:
-        ApiError: 504 after `seconds`, 499 when the caller left, or what became of an item.
+        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong, 403 for a lane that is
+            not the key's, 429 when the key's limits are reached, or what became of an item.
     """
-    items = items_of(request_id, sequences.ids, sequences.second_from, dimensions, normalize)
-    waiting = asyncio.ensure_future(callers.submit(model.keys, Lane.INTERACTIVE, request_id, items))
-    leaving = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait((waiting, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise _gave_up(leaving.done(), seconds)
-        results = waiting.result()
-    finally:
-        for task in (waiting, leaving):
-            task.cancel()
-        await asyncio.gather(waiting, leaving, return_exceptions=True)
+    state, timings = state_of(request), timings_of(request)
+    deadline, lane = _deadline(request, state.options.request_timeout), _lane(request)
+    caller = caller_of(request)
+    caller.check_lane(lane)
+    seconds = deadline.left(timings)
+    if seconds <= 0:
+        raise _gave_up(False, deadline)
+    timings.tokens += call.sequences.tokens
+    timings.cut += call.sequences.cut
+    request_id = state.new_request_id()
+    items = items_of(request_id, call, seconds, caller.name)
+    async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
+        timings.allowance = admission.headers
+        results = await _results(request, call.model, lane, items, deadline)
     vectors = []
     for index, result in enumerate(results):
         if isinstance(result, Failure):
-            raise _failure(sequences, index, result)
+            raise _failure(call.sequences, index, result)
         assert isinstance(result, Vector)
         vectors.append(result.data)
     return vectors
 
 
-def items_of(
-    request_id: str,
-    ids: Sequence[TokenIds],
-    second_from: Sequence[int | None] = (),
-    dimensions: int | None = None,
-    normalize: bool | None = None,
-) -> list[Item]:
-    """The items of a request that is accepted now, one a sequence; `second_from` may be left out without pairs."""
+async def _results(
+    request: Request, model: ServedModel, lane: Lane, items: Sequence[Item], deadline: _Deadline
+) -> list[Result]:
+    """The items' results, waited for until the deadline, or until the caller leaves."""
+    left = deadline.left(timings_of(request))
+    with timings_of(request).stage("wait"):
+        submitted = state_of(request).callers.submit(model.keys, lane, items[0].request_id, items)
+        waiting = asyncio.ensure_future(submitted)
+        leaving = asyncio.ensure_future(_disconnect(request))
+        try:
+            await asyncio.wait((waiting, leaving), timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise _gave_up(leaving.done(), deadline)
+            return waiting.result()
+        finally:
+            for task in (waiting, leaving):
+                task.cancel()
+            await asyncio.gather(waiting, leaving, return_exceptions=True)
+
+
+def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, tenant: str = "") -> list[Item]:
+    """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
+    sequences = call.sequences
     return [
-        Item(request_id, index, each.astype("<i4", copy=False).tobytes(), created_ms, dimensions, normalize, second)
-        for index, (each, second) in enumerate(zip(ids, second_from or [None] * len(ids), strict=True))
+        Item(
+            request_id,
+            index,
+            ids.astype("<i4", copy=False).tobytes(),
+            created_ms,
+            call.dimensions,
+            call.normalize,
+            second,
+            call.priority,
+            tenant,
+            created_ms + round(seconds * 1000) if seconds is not None else 0,
+            call.pooling_type,
+            call.activation,
+        )
+        for index, (ids, second) in enumerate(
+            zip(sequences.ids, sequences.second_from or [None] * len(sequences.ids), strict=True)
+        )
     ]
+
+
+def _deadline(request: Request, timeout: float) -> _Deadline:
+    """The earlier of the caller's own and the server's."""
+    given = request.headers.get(DEADLINE_HEADER)
+    if given is None:
+        return _Deadline(timeout, "--request-timeout")
+    if not (given.isascii() and given.isdigit() and 0 < int(given) < 10**9):
+        raise bad_request(
+            f"{DEADLINE_HEADER} is {given!r}; it must be a positive whole number of milliseconds.",
+            DEADLINE_HEADER,
+        )
+    seconds = int(given) / 1000
+    return _Deadline(seconds, DEADLINE_HEADER) if seconds < timeout else _Deadline(timeout, "--request-timeout")
+
+
+def _lane(request: Request) -> Lane:
+    given = request.headers.get(LANE_HEADER, Lane.INTERACTIVE)
+    if given not in list(Lane):
+        raise bad_request(f"{LANE_HEADER} is {given!r}; it must be one of {', '.join(Lane)}.", LANE_HEADER)
+    return Lane(given)
 
 
 async def _disconnect(request: Request) -> None:
@@ -77,11 +159,11 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _gave_up(caller_left: bool, seconds: float) -> ApiError:
+def _gave_up(caller_left: bool, deadline: _Deadline) -> ApiError:
     if caller_left:
         return ApiError(CLIENT_CLOSED_REQUEST, "The caller left.", code="client_closed_request")
     return ApiError(
-        504, f"There was no result within {seconds:g} seconds (--request-timeout).", code="deadline_exceeded"
+        504, f"There was no result within {deadline.seconds:g} seconds ({deadline.origin}).", code="deadline_exceeded"
     )
 
 

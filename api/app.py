@@ -5,20 +5,25 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
+from api.authenticating import Authenticating
 from api.canary import Canary
+from api.dialect import Dialect
 from api.errors import answer_errors
+from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
+from api.protocol.cohere import cohere_error
+from api.protocol.reranking import rerank_error
 from api.rendering import Sandbox
-from api.routes import embeddings, health, models, rerank, reward
-from api.serving import ServedModel, served_name
+from api.routes import cohere, embeddings, health, models, rerank, reward
+from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
 from scheduler.results import Callers
@@ -26,38 +31,54 @@ from scheduler.results import Callers
 log = logging.getLogger(__name__)
 
 
-def create_app(options: Options, checkpoint: Path) -> FastAPI:
-    """The application of one api process, which serves the model in `checkpoint`."""
+DIALECTS: tuple[Dialect, ...] = (
+    Dialect(embeddings.router),
+    Dialect(reward.router),
+    Dialect(rerank.router, rerank_error),
+    Dialect(cohere.router, cohere_error),
+    Dialect(models.router),
+    Dialect(health.router),
+)
+"""Every route, with the form in which its clients read errors."""
+
+
+def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
+    """The application of one api process, which serves these models, one at least."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert options.redis_url
         redis = connect_async(options.redis_url)
+        created = int(time.time())
         sandbox = Sandbox()
-        model = ServedModel.load(served_name(options), checkpoint, options, int(time.time()), sandbox)
-        if model.renderer.has_template or model.renderer.takes_templates:
+        models = Models([ServedModel.load(each, created, sandbox) for each in served])
+        if any(model.renderer.has_template or model.renderer.takes_templates for model in models):
             await sandbox.start()
         callers = Callers(redis)
-        app.state.millpond = State(options, redis, model, callers, Canary(redis, callers, model))
-        listening = asyncio.create_task(callers.run(model.name))
+        canaries = tuple(Canary(redis, callers, model) for model in models)
+        app.state.millpond = State(options, redis, models, callers, canaries)
+        listening = asyncio.create_task(callers.run([model.name for model in models]))
         listening.add_done_callback(_end_process_on_failure)
         yield
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
         await sandbox.close()
-        model.threads.shutdown(wait=False, cancel_futures=True)
+        for model in models:
+            model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Millpond",
         version=version("millpond"),
         description="Embeddings, rewards and reranking from a durable queue.",
         lifespan=lifespan,
     )
-    for module in (embeddings, reward, rerank, models, health):
-        app.include_router(module.router)
-    answer_errors(app)
+    for dialect in DIALECTS:
+        app.include_router(dialect.router, responses=dialect.error_responses)
+    answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
+    app.add_middleware(Authenticating, keyring=Keyring.of(options))
     app.add_middleware(Observing)
     return app
 

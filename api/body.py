@@ -4,14 +4,16 @@ import orjson
 from fastapi import Request
 
 from api.errors import ApiError, bad_request
+from api.state import state_of
 
 
-async def read_json(request: Request, limit: int) -> object:
-    """The parsed body.
+async def read_json(request: Request) -> object:
+    """The parsed body, of at most --max-request-bytes.
 
     Raises:
         ApiError: 413 over the limit, 415 not JSON by its content type, 400 not JSON.
     """
+    limit = state_of(request).options.max_request_bytes
     content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise ApiError(

@@ -7,11 +7,10 @@ import uuid
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api.answering import items_of
 from api.serving import ServedModel
 from scheduler.errors import SchedulerError
 from scheduler.keys import Lane
-from scheduler.messages import Failure
+from scheduler.messages import Failure, Item
 from scheduler.results import Callers
 
 FRESH_SECONDS = 5.0
@@ -58,7 +57,8 @@ class Canary:
 
     async def _trouble_on_the_way(self) -> str | None:
         request_id = uuid.uuid4().hex
-        items = items_of(request_id, self._model.tokenizer.encode(["ready?"]))
+        (ids,) = self._model.tokenizer.encode(["ready?"])
+        items = [Item(request_id, 0, ids.astype("<i4", copy=False).tobytes(), time.time_ns() // 1_000_000)]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 (result,) = await self._callers.submit(self._model.keys, Lane.INTERACTIVE, request_id, items)

@@ -1,11 +1,13 @@
-"""Every error of the api, and the one place where errors become HTTP replies in OpenAI's shape."""
+"""Every error of the api, and the one place where errors become HTTP replies."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from scheduler.errors import QueueUnavailableError
 
@@ -56,20 +58,40 @@ def overloaded(message: str, retry_after_seconds: int) -> ApiError:
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
+ErrorForm = Callable[[ApiError], tuple[int, dict[str, Any]]]
+"""How a dialect tells an error: the HTTP status and the body."""
 
-def error_response(error: ApiError) -> Response:
-    """An error in OpenAI's shape: `{"error": {message, type, param, code}}`."""
+
+def openai_error(error: ApiError) -> tuple[int, dict[str, Any]]:
+    """OpenAI's form: `{"error": {message, type, param, code}}`."""
     kind = "server_error" if error.status >= 500 else _TYPES.get(error.status, "invalid_request_error")
-    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    return Response(orjson.dumps(body), error.status, error.headers, media_type="application/json")
+    return error.status, {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Makes every error of the routes an answer in OpenAI's shape."""
+def error_response(scope: Scope, error: ApiError) -> Response:
+    """An error in the form of the dialect that the request speaks.
 
-    async def api_error(_: Request, error: Exception) -> Response:
+    That is what the route has put into `request.state.error_form`, where one path serves two dialects; else the form of
+    the path (`app.state.error_forms`); else OpenAI's.
+    """
+    form: ErrorForm = scope.get("state", {}).get("error_form") or scope["app"].state.error_forms.get(
+        scope["path"], openai_error
+    )
+    status, body = form(error)
+    return Response(orjson.dumps(body), status, error.headers, media_type="application/json")
+
+
+def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
+    """Makes every error of the routes an answer.
+
+    Args:
+        forms: by path, for the routes that do not tell errors in OpenAI's form.
+    """
+    app.state.error_forms = forms
+
+    async def api_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return error_response(error)
+        return error_response(request.scope, error)
 
     async def http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -79,15 +101,16 @@ def answer_errors(app: FastAPI) -> None:
             message = f"{request.url.path} does not take {request.method}. GET /docs lists the routes."
         else:
             message = str(error.detail)
-        return error_response(ApiError(error.status_code, message, headers=error.headers))
+        return error_response(request.scope, ApiError(error.status_code, message, headers=error.headers))
 
-    async def queue_unavailable(_: Request, error: Exception) -> Response:
+    async def queue_unavailable(request: Request, error: Exception) -> Response:
         log.warning("%s", error)
-        return error_response(overloaded(f"{error} Try again.", 5))
+        return error_response(request.scope, overloaded(f"{error} Try again.", 5))
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return error_response(ApiError(500, "Something failed inside Millpond; its log says what.", code="internal"))
+        failure = ApiError(500, "Something failed inside Millpond; its log says what.", code="internal")
+        return error_response(request.scope, failure)
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_exception)

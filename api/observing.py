@@ -1,4 +1,4 @@
-"""The outermost layer of the HTTP server: request ids in and out, and how many requests took how long."""
+"""The outermost layer of the HTTP server: request ids in and out, and how long each request took, and on what."""
 
 import re
 import time
@@ -6,6 +6,8 @@ import uuid
 
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.timings import Timings
 
 REQUESTS = Counter("millpond_requests_total", "HTTP requests.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -29,17 +31,18 @@ class Observing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        timings = Timings()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _GOOD_ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        state = scope.setdefault("state", {})
+        state["request_id"], state["timings"] = request_id.decode(), timings
         status = 0
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *timings.headers()]
             await send(message)
 
         try:
@@ -48,4 +51,5 @@ class Observing:
             # A path that no route matched is the caller's invention: it must not become a label.
             route = getattr(scope.get("route"), "path", "unknown")
             REQUESTS.labels(route, str(status)).inc()
-            REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
+            REQUEST_SECONDS.labels(route).observe(time.perf_counter() - timings.began)
+            timings.observe()

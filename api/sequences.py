@@ -2,13 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+import numpy as np
 
 from api.errors import ApiError, bad_request
 from api.serving import ServedModel
-from pooling.tokenizing import EncodedPair, TokenIds
+from api.timings import Timings
+from pooling.tokenizing import EncodedPair, Side, TokenIds
 
-CUT_HEADER = "Millpond-Truncated-Inputs"
+MODEL_MAXIMUM = -1
+"""As a number of tokens to cut to: as many as the model takes."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What a request says about sequences that are too long.
+
+    Attributes:
+        tokens: to how many they are cut, or MODEL_MAXIMUM; None: they are refused.
+        side: where tokens are taken away.
+        field: the field of the request that says so.
+        remedy: what a caller may send who wants them cut, for the message that refuses them.
+        document_tokens: to how many of its own tokens a document is cut before it is paired with a query; None: it is
+            not.
+    """
+
+    tokens: int | None = None
+    side: Side = "right"
+    field: str = "truncate_prompt_tokens"
+    remedy: str = '"truncate_prompt_tokens": -1'
+    document_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,11 +55,6 @@ class Sequences:
         """Of all together."""
         return sum(map(len, self.ids))
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the reply says about cutting."""
-        return {CUT_HEADER: str(self.cut)} if self.cut else {}
-
     def place(self, index: int) -> str:
         """How a message to the caller names one of them."""
         return _place(self.field, index)
@@ -44,88 +62,139 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most tokens that a sequence may have, and whether longer ones are cut."""
+    """The most tokens that a sequence may have, and what becomes of longer ones."""
 
     tokens: int
     may_cut: bool
+    side: Side
+    remedy: str
+    document_tokens: int | None = None
 
     @classmethod
-    def of(cls, truncate_prompt_tokens: int | None, model: ServedModel) -> "Limit":
-        """What the request's field of this name means for the model.
+    def of(cls, truncation: Truncation, model: ServedModel) -> "Limit":
+        """What a request's truncation means for the model.
 
         Raises:
             ApiError: 400, it is out of range.
         """
-        longest, field = model.spec.max_model_len, "truncate_prompt_tokens"
-        if truncate_prompt_tokens is None or truncate_prompt_tokens == -1:
-            return cls(longest, truncate_prompt_tokens == -1)
+        longest, wanted = model.spec.max_model_len, truncation.tokens
+        if wanted is None or wanted == MODEL_MAXIMUM:
+            may_cut = wanted is not None
+            return cls(longest, may_cut, truncation.side, truncation.remedy, truncation.document_tokens)
         fewest = model.special_tokens + 1
-        if not fewest <= truncate_prompt_tokens <= longest:
+        if not fewest <= wanted <= longest:
             raise bad_request(
-                f"{field} is {truncate_prompt_tokens}; it must be -1, or from {fewest} (the model's special tokens and "
+                f"{truncation.field} is {wanted}; it must be -1, or from {fewest} (the model's special tokens and "
                 f"one more) to {longest} (--max-model-len).",
-                field,
+                truncation.field,
             )
-        return cls(truncate_prompt_tokens, True)
+        return cls(wanted, True, truncation.side, truncation.remedy, truncation.document_tokens)
 
-    def too_long(self, place: str, tokens: int) -> ApiError:
-        """The 400 for a sequence over the limit that may not be cut."""
+    def too_long(self, place: str, tokens: int, counted: bool = True) -> ApiError:
+        """The 400 for a sequence over the limit that may not be cut.
+
+        Args:
+            counted: whether so many are all, or some of a long text's.
+        """
+        count = f"{tokens} tokens" if counted else f"{tokens} tokens or more"
         return bad_request(
-            f"{place} has {tokens} tokens, over this model's {self.tokens} (--max-model-len): shorten it, "
-            'or send "truncate_prompt_tokens": -1 to have it cut.',
+            f"{place} has {count}, over this model's {self.tokens} (--max-model-len): shorten it, "
+            f"or send {self.remedy} to have it cut.",
             _field(place),
             "context_length_exceeded",
         )
 
 
-def sequences_within(
-    limit: Limit, field: str, ids: Sequence[TokenIds], model: ServedModel, side: Literal["left", "right"] = "right"
+async def texts_within(
+    timings: Timings,
+    model: ServedModel,
+    field: str,
+    texts: Sequence[str],
+    truncation: Truncation,
+    *,
+    add_special_tokens: bool = True,
+    prompt: str = "",
 ) -> Sequences:
-    """Single texts or conversations.
+    """Texts as tokens.
 
     Args:
         field: where they come from in the request.
-        side: where too long ones are cut.
+        prompt: stands before each.
 
     Raises:
         ApiError: 400, one has no tokens, or is too long and may not be cut.
     """
+    limit = Limit.of(truncation, model)
+    with timings.stage("tokenize"):
+        given = [prompt + text for text in texts] if prompt else texts
+        timings.characters += sum(map(len, given))
+        ids = await model.tokenize_within(given, limit.tokens, add_special_tokens=add_special_tokens, side=limit.side)
+        return _within(limit, field, ids, model, given)
+
+
+def ids_within(
+    model: ServedModel, field: str, ids: Sequence[Sequence[int] | TokenIds], truncation: Truncation
+) -> Sequences:
+    """Sequences that are tokens already; raises as `texts_within` does."""
+    limit = Limit.of(truncation, model)
+    return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model)
+
+
+def _within(
+    limit: Limit, field: str, ids: Sequence[TokenIds], model: ServedModel, texts: Sequence[str] | None = None
+) -> Sequences:
     fitting, cut = list(ids), 0
     for index, each in enumerate(ids):
         if not len(each):
             raise bad_request(f"{_place(field, index)} has no tokens: leave it out.", field, "empty")
         if len(each) > limit.tokens:
             if not limit.may_cut:
-                raise limit.too_long(_place(field, index), len(each))
-            fitting[index] = model.tokenizer.truncate(each, limit.tokens, side)
+                counted = texts is None or not model.tokenizer.may_shorten(texts[index], limit.tokens)
+                raise limit.too_long(_place(field, index), len(each), counted)
+            fitting[index] = model.tokenizer.truncate(each, limit.tokens, limit.side)
             cut += 1
     return Sequences(field, fitting, cut=cut)
 
 
-def pairs_within(limit: Limit, pairs: Sequence[EncodedPair]) -> Sequences:
-    """A query with each of its documents; too long ones are cut at the end of the document.
+@dataclass(frozen=True)
+class PairFields:
+    """What a request calls the two sides of its pairs, for messages about them."""
+
+    query: str = "query"
+    documents: str = "documents"
+
+
+def pairs_within(limit: Limit, pairs: Sequence[EncodedPair], fields: PairFields) -> Sequences:
+    """Queries with their documents; too long ones are cut in the document.
 
     Raises:
         ApiError: 400, a pair is too long and may not be cut, or the query alone leaves no room for the document.
     """
     fitting, cut = list(pairs), 0
     for index, pair in enumerate(pairs):
+        place = f"{fields.documents}[{index}]"
         if not len(pair.ids):
-            raise bad_request(f"documents[{index}] and the query have no tokens: leave it out.", "documents", "empty")
-        if len(pair.ids) <= limit.tokens:
+            raise bad_request(
+                f"{place} and the {fields.query} have no tokens: leave it out.", fields.documents, "empty"
+            )
+        wanted = len(pair.ids)
+        if limit.document_tokens is not None:
+            wanted -= max(0, len(pair.second) - limit.document_tokens)
+        if wanted > limit.tokens and not limit.may_cut:
+            raise limit.too_long(f"{place} with the {fields.query}", wanted)
+        wanted = min(wanted, limit.tokens)
+        if wanted == len(pair.ids):
             continue
-        if not limit.may_cut:
-            raise limit.too_long(f"documents[{index}] with the query", len(pair.ids))
         try:
-            fitting[index] = pair.cut(limit.tokens)
+            fitting[index] = pair.cut(wanted)
         except ValueError as error:
             raise bad_request(
-                f"query leaves no room for documents[{index}] within {limit.tokens} tokens: shorten the query.",
-                "query",
+                f"{fields.query} leaves no room for {place} within {limit.tokens} tokens: shorten the {fields.query}.",
+                fields.query,
                 "context_length_exceeded",
             ) from error
         cut += 1
-    return Sequences("documents", [pair.ids for pair in fitting], [pair.second_from for pair in fitting], cut)
+    return Sequences(fields.documents, [pair.ids for pair in fitting], [pair.second_from for pair in fitting], cut)
 
 
 def _place(field: str, index: int) -> str:

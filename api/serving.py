@@ -1,7 +1,7 @@
-"""The served model as the api sees it: its names, its limits, its tokenizer. No weights, no Paddle."""
+"""The served models as the api sees them: names, limits, tokenizers. No weights, no Paddle."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,17 @@ from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
-from pooling.tokenizing import TokenIds, Tokenizer
+from pooling.tokenizing import Side, TokenIds, Tokenizer
 from scheduler.keys import ModelKeys
 
 INLINE_CHARACTERS = 2_000
 """Shorter work is tokenised on the event loop: a hop to a thread costs more than its fraction of a millisecond."""
 
 OWN_NAMES = (None, "", "default")
-"""What callers write who mean the served model, whatever it is called."""
+"""What callers write who mean the served model, whatever it is called; of several, the first."""
 
-ROUTES = {"embed": "/v1/embeddings", "reward": "/v1/chat/reward", "score": "/v1/rerank"}
-"""Where each task is to be had."""
+ROUTES = {"embed": "/v1/embeddings", "reward": "/v1/chat/reward", "score": "/v1/rerank", "classify": "/classify"}
+"""Where each task is to be had first of all."""
 
 T = TypeVar("T")
 
@@ -84,10 +84,30 @@ def served_name(options: Options) -> str:
 
 
 @dataclass(frozen=True)
+class Served:
+    """One model as the launcher settled it.
+
+    Attributes:
+        name: what it is called in replies.
+        checkpoint: its local, verified directory.
+        options: those of this model.
+        aliases: what else requests may call it.
+    """
+
+    name: str
+    checkpoint: Path
+    options: Options
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """One model that requests may name.
 
     Attributes:
+        name: what it is called in replies.
+        aliases: what else requests may call it.
+        device: where its workers compute.
         special_tokens: how many the tokenizer puts around a text.
         renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
@@ -95,6 +115,8 @@ class ServedModel:
     """
 
     name: str
+    aliases: Sequence[str]
+    device: str
     spec: ModelSpec
     tokenizer: Tokenizer
     keys: ModelKeys
@@ -105,46 +127,38 @@ class ServedModel:
     threads: ThreadPoolExecutor
 
     @classmethod
-    def load(cls, name: str, directory: Path, options: Options, created: int, sandbox: Sandbox) -> "ServedModel":
+    def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
         """Reads the checkpoint's small files."""
-        spec = resolve_spec(directory, model_options(options))
+        spec = resolve_spec(served.checkpoint, model_options(served.options))
         tokenizer = Tokenizer.from_spec(spec)
         framed, bare = tokenizer.encode(["a"])[0], tokenizer.encode(["a"], add_special_tokens=False)[0]
-        template = read_chat_template(directory)
+        template = read_chat_template(served.checkpoint)
         return cls(
-            name,
+            served.name,
+            served.aliases,
+            served.options.device,
             spec,
             tokenizer,
-            ModelKeys(name),
+            ModelKeys(served.name),
             created,
             special_tokens=len(framed) - len(bare),
             renderer=Renderer(
                 sandbox,
                 template,
-                read_special_tokens(directory),
-                takes_templates=options.trust_request_chat_template,
+                read_special_tokens(served.checkpoint),
+                takes_templates=served.options.trust_request_chat_template,
             ),
             pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 
-    def check_name(self, wanted: str | None) -> None:
-        """Raises a 404 that lists the served names, when a request names another model."""
-        if wanted not in OWN_NAMES and wanted != self.name:
-            raise ApiError(
-                404,
-                f"There is no model {wanted!r} here; served is {self.name!r} (--served-model-name).",
-                param="model",
-                code="model_not_found",
-            )
-
-    def check_task(self, task: str) -> None:
-        """Raises a 400 that lists what the model is served for, when that is not among it."""
-        if task not in self.spec.tasks:
-            tasks = " and ".join(f"{each} ({ROUTES[each]})" if each in ROUTES else each for each in self.spec.tasks)
+    def check_task(self, *tasks: str) -> None:
+        """Raises a 400 that lists what the model is served for, when none of these is among it."""
+        if not set(tasks) & set(self.spec.tasks):
+            served = " and ".join(f"{each} ({ROUTES[each]})" if each in ROUTES else each for each in self.spec.tasks)
             raise ApiError(
                 400,
-                f"{self.name} is served for {tasks}, not for {task}: serve a model that is.",
+                f"{self.name} is served for {served}, not for {' or '.join(tasks)}: serve a model that is.",
                 param="model",
                 code="task_not_supported",
             )
@@ -170,8 +184,57 @@ class ServedModel:
         """The texts' token ids, int32 [n] each, without holding up the event loop."""
         return await self.aside(sum(map(len, texts)), self.tokenizer.encode, texts, add_special_tokens)
 
+    async def tokenize_within(
+        self, texts: Sequence[str], limit: int, *, add_special_tokens: bool, side: Side = "right"
+    ) -> list[TokenIds]:
+        """As `tokenize`, at a cost bounded by the limit: of a text with far more tokens, not all come.
+
+        Those within `limit` from the other side than `side` do, and always more than `limit`.
+        """
+
+        def encode() -> list[TokenIds]:
+            shortened = [self.tokenizer.shortened(text, limit, side) for text in texts]
+            return self.tokenizer.encode(shortened, add_special_tokens)
+
+        return await self.aside(sum(map(len, texts)), encode)
+
     async def aside(self, characters: int, function: Callable[..., T], *arguments: object) -> T:
         """What a function makes of texts with so many characters, without holding up the event loop."""
         if characters <= INLINE_CHARACTERS:
             return function(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+
+class Models:
+    """The models that one api process serves, by name."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = models
+        self._by_name = {name: model for model in models for name in (model.name, *model.aliases)}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models)
+
+    @property
+    def names(self) -> list[str]:
+        """What requests may call them."""
+        return list(self._by_name)
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of this name.
+
+        Raises:
+            ApiError: 404 that lists the names.
+        """
+        model = self._by_name.get(name or "")
+        if model is None and name in OWN_NAMES:
+            return self._models[0]
+        if model is None:
+            known = ", ".join(map(repr, self._by_name))
+            raise ApiError(
+                404,
+                f"There is no model {name!r} here; served is {known} (--served-model-name).",
+                param="model",
+                code="model_not_found",
+            )
+        return model

@@ -7,21 +7,27 @@ from typing import cast
 from fastapi import Request
 from redis.asyncio import Redis
 
+from api.callers import Caller
 from api.canary import Canary
 from api.options import Options
-from api.serving import ServedModel
+from api.serving import Models, ServedModel
+from api.timings import Timings
 from scheduler.results import Callers
 
 
 @dataclass(frozen=True)
 class State:
-    """The process's connections and its model; made at start, the same for every request."""
+    """The process's connections and its models; made at start, the same for every request.
+
+    Attributes:
+        canaries: one for each model.
+    """
 
     options: Options
     redis: Redis
-    model: ServedModel
+    models: Models
     callers: Callers
-    canary: Canary
+    canaries: tuple[Canary, ...]
 
     @staticmethod
     def new_request_id() -> str:
@@ -32,3 +38,30 @@ class State:
 def state_of(request: Request) -> State:
     """The process's state, from a route."""
     return cast("State", request.app.state.millpond)
+
+
+def timings_of(request: Request) -> Timings:
+    """The request's marks."""
+    return cast("Timings", request.state.timings)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who calls, by the key of the request."""
+    return cast("Caller", request.state.caller)
+
+
+def chosen_model(request: Request, name: str | None, *tasks: str) -> ServedModel:
+    """The model that a request names, for one of these tasks.
+
+    Args:
+        name: as the request writes it; None, "" and "default" mean the first model served.
+
+    Raises:
+        ApiError: 404 there is none of this name, 403 it is not for the caller's key, 400 it is served for other tasks.
+    """
+    model = state_of(request).models.find(name)
+    caller_of(request).check_model(model.name)
+    timings = timings_of(request)
+    timings.model, timings.device = model.name, model.device
+    model.check_task(*tasks)
+    return model

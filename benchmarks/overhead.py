@@ -59,7 +59,7 @@ async def measure(server: Millpond, model: Path, rounds: int) -> dict[str, list[
     )
     redis = connect_async(f"unix://{server.data_directory}/redis.sock?db=0")
     callers = Callers(redis)
-    listening = asyncio.create_task(callers.run(served_name(Options(model=str(model)))))
+    listening = asyncio.create_task(callers.run([served_name(Options(model=str(model)))]))
     keys = ModelKeys(served_name(Options(model=str(model))))
     connection = await Connection.open(server.port)
     body = json.dumps({"input": TEXT, "encoding_format": "base64"}).encode()

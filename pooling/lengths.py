@@ -45,14 +45,16 @@ def longest_sequence(
     # Tokenizers without a limit state one of 1e30; it never is the smallest, as config.json always has its own.
     limits = [(int(value), source) for value, source in stated if isinstance(value, (int, float)) and value > 0]
     limit, source = min(limits, key=lambda found: found[0])
-    for value, option in ((wanted, "--max-model-len"), (max_embed_len, "--pooler-config's max_embed_len")):
-        if value is None:
-            continue
-        if not 1 <= value <= limit:
+    if wanted is not None:
+        if not 1 <= wanted <= limit:
             raise OptionError(
-                f"{option} {value} does not fit this model: choose from 1 to {limit}, the limit that {source} sets."
+                f"--max-model-len {wanted} does not fit this model: choose from 1 to {limit}, the limit that {source} "
+                "sets."
             )
-        limit, source = value, option
+        limit, source = wanted, "--max-model-len"
+    # A longer one is for embeddings that are made of several sequences.
+    if max_embed_len is not None and max_embed_len < limit:
+        limit, source = max_embed_len, "--pooler-config's max_embed_len"
     return limit, bool(sentence_config.get("do_lower_case", False)), source
 
 

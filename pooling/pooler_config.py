@@ -44,7 +44,9 @@ class PoolerConfig:
         step_tag_id: the token that ends a step, for STEP.
         returned_token_ids: the tokens of the language-model head whose logits are the scores. Of two, the first is the
             one that means good, or yes.
-        max_embed_len: the longest sequence taken, in tokens, where it is shorter than the model's own.
+        max_embed_len: the longest input taken for an embedding, in tokens. Where it is shorter than the model's own
+            limit, it is the limit; where it is longer, it is how long a document may be that is embedded in pieces.
+        enable_chunked_processing: whether inputs over the model's limit are embedded in pieces without being asked.
     """
 
     pooling_type: PoolingType
@@ -55,6 +57,7 @@ class PoolerConfig:
     step_tag_id: int | None = None
     returned_token_ids: tuple[int, ...] = ()
     max_embed_len: int | None = None
+    enable_chunked_processing: bool = False
 
 
 def read_option(value: str | None) -> Mapping[str, object]:
@@ -90,7 +93,7 @@ def overridden(config: PoolerConfig, fields: Mapping[str, object]) -> PoolerConf
 def _checked(name: str, value: object) -> object:
     if name in ("pooling_type", "activation"):
         return _choice(name, value, PoolingType if name == "pooling_type" else Activation)
-    if name == "normalize" and isinstance(value, bool):
+    if name in ("normalize", "enable_chunked_processing") and isinstance(value, bool):
         return value
     if name in ("dimensions", "step_tag_id", "max_embed_len") and _whole(value, 0 if name == "step_tag_id" else 1):
         return value
@@ -128,4 +131,5 @@ _WANTED: Mapping[str, str] = {
     "step_tag_id": "a token id",
     "returned_token_ids": "a list of token ids",
     "max_embed_len": "a positive whole number",
+    "enable_chunked_processing": "true or false",
 }

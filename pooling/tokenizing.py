@@ -20,6 +20,15 @@ from pooling.lengths import TOKENIZER_CONFIG_FILE
 
 TokenIds = NDArray[np.int32]
 
+Side = Literal["left", "right"]
+"""Where a text that is too long loses tokens."""
+
+FIRST_CHARACTERS = 8
+"""Of a text that is looked at, for each token that fits: English has four or five to a token."""
+
+SURPLUS_TOKENS = 64
+"""So many more tokens than fit show that a text is too long, and keep the cut away from those that are used."""
+
 # Those of transformers' classes that models of our families come with and that give token types.
 TOKENIZERS_WITH_SEGMENTS = ("BertTokenizer", "BertJapaneseTokenizer")
 
@@ -122,11 +131,40 @@ class Tokenizer:
         second = range(begin, begin + owners.count(1))
         return EncodedPair(np.asarray(encoding.ids, dtype=np.int32), second_from, second)
 
+    def shortened(self, text: str, limit: int, side: Side = "right") -> str:
+        """A text that is far too long, without most of what lies beyond `limit` tokens; any other text as it is.
+
+        Whoever tokenises the result and takes `limit` tokens, or refuses it as too long, does what the whole text would
+        have brought, at a cost that does not grow with the text. Tokens depend on the text close by, so what is cut off
+        SURPLUS_TOKENS later cannot change them.
+
+        Args:
+            side: where tokens would be taken away.
+        """
+        wanted = limit + SURPLUS_TOKENS
+        characters = FIRST_CHARACTERS * wanted
+        while characters < len(text):
+            piece = text[:characters] if side == "right" else text[-characters:]
+            (ids,) = self.encode([piece], add_special_tokens=False)
+            if len(ids) > wanted:
+                return piece
+            # Tokens here are longer than most: a language, or characters that the tokenizer drops.
+            characters *= 4
+        return text
+
+    def may_shorten(self, text: str, limit: int) -> bool:
+        """Whether a text is so long that `shortened` looks at it."""
+        return len(text) > FIRST_CHARACTERS * (limit + SURPLUS_TOKENS)
+
+    def framed(self, ids: TokenIds) -> TokenIds:
+        """Ids of a text without special tokens, with those that the tokenizer puts around it."""
+        return np.concatenate([self._prefix, ids, self._suffix])
+
     def token(self, token_id: int) -> str | None:
         """How the vocabulary writes a token; None for an id without one."""
         return self._tokenizer.id_to_token(token_id)
 
-    def truncate(self, ids: TokenIds, limit: int, side: Literal["left", "right"] = "right") -> TokenIds:
+    def truncate(self, ids: TokenIds, limit: int, side: Side = "right") -> TokenIds:
         """Cut ids to at most `limit`, keeping the special tokens that the tokenizer put at that end.
 
         This is Hugging Face's truncation of a framed text. Ids without those special tokens are simply cut.

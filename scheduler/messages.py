@@ -3,6 +3,7 @@
 Everything is msgpack or raw little-endian bytes. Each message is an immutable value with `encode` and `decode`.
 """
 
+import struct
 from dataclasses import dataclass
 
 import msgpack
@@ -13,8 +14,13 @@ TOKEN_BYTES = 4
 RUN_BATCH = "millpond.run_batch"
 """The name of the one Celery task, shared by the scheduler that sends it and the worker that runs it."""
 
-_VECTOR = b"v"
+_VECTOR = b"w"
+_UNTIMED_VECTOR = b"v"  # written by earlier versions
 _ERROR = b"e"
+
+# What stands before the values of a vector: its letter, then two little-endian unsigned numbers of 32 bits.
+_VECTOR_HEAD = struct.Struct("<cII")
+_LONGEST_US = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,9 @@ class Item:
     `ids` are the sequence's token ids, little-endian int32. `dimensions` and `normalize` are the caller's pooling
     parameters, None where the model's own setting holds. `created_ms` is the Unix time of its acceptance.
     `second_from` is the place in `ids` where the second text of a pair begins as another segment, None for one text.
+    `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
+    which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
+    are given, by their names in pooling.pooler_config.
     """
 
     request_id: str
@@ -33,6 +42,11 @@ class Item:
     dimensions: int | None = None
     normalize: bool | None = None
     second_from: int | None = None
+    priority: int = 0
+    tenant: str = ""
+    deadline_ms: int = 0
+    pooling_type: str | None = None
+    activation: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -42,7 +56,11 @@ class Item:
     def encode(self) -> bytes:
         """The item as msgpack."""
         pooling = (self.dimensions, self.normalize, self.second_from)
-        packed: bytes = msgpack.packb([self.request_id, self.index, self.ids, self.created_ms, *pooling])
+        order = (self.priority, self.tenant, self.deadline_ms)
+        overrides = (self.pooling_type, self.activation)
+        packed: bytes = msgpack.packb(
+            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides]
+        )
         return packed
 
     @classmethod
@@ -53,18 +71,25 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:7])
+        return cls(*fields[:12])
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A pooled sequence: little-endian float32 values."""
+    """A pooled sequence: little-endian float32 values.
+
+    `queued_us` are the microseconds from the item's acceptance until a worker began with it, `forward_us` those of the
+    forward that it shared with others of its micro-batch. More than 71 minutes count as 71 minutes.
+    """
 
     data: bytes
+    queued_us: int = 0
+    forward_us: int = 0
 
     def encode(self) -> bytes:
-        """One letter for the kind, then the values."""
-        return _VECTOR + self.data
+        """One letter for the kind, the two times, then the values."""
+        queued, forward = min(self.queued_us, _LONGEST_US), min(self.forward_us, _LONGEST_US)
+        return _VECTOR_HEAD.pack(_VECTOR, queued, forward) + self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +118,12 @@ class Posting:
 
 
 def decode_result(data: bytes) -> Result:
-    """The result that `Vector.encode` or `Failure.encode` wrote."""
-    if data[:1] == _VECTOR:
+    """The result that `Vector.encode` or `Failure.encode` wrote, perhaps in an earlier version."""
+    kind = data[:1]
+    if kind == _VECTOR:
+        _, queued_us, forward_us = _VECTOR_HEAD.unpack_from(data)
+        return Vector(data[_VECTOR_HEAD.size :], queued_us, forward_us)
+    if kind == _UNTIMED_VECTOR:
         return Vector(data[1:])
     return Failure(*msgpack.unpackb(data[1:]))
 

@@ -100,18 +100,19 @@ class Callers:
             if not pending.results.done():
                 pending.results.set_exception(QueueUnavailableError(reason))
 
-    async def run(self, model: str) -> None:
+    async def run(self, models: Sequence[str]) -> None:
         """Listens for wake-ups and looks after what waits, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(model))
+            group.create_task(self._listen(models))
             group.create_task(self._look_after())
 
-    async def _listen(self, model: str) -> None:
+    async def _listen(self, models: Sequence[str]) -> None:
         while True:
             try:
                 async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(self._channel)
-                    await announce_model(self._redis, model)
+                    for model in models:
+                        await announce_model(self._redis, model)
                     self._subscribed.set()
                     while True:
                         message = await subscription.get_message(

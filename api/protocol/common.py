@@ -1,27 +1,19 @@
 """What the requests of FastDeploy's and vLLM's dialect share: the fields that all take, and those of a conversation."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
+from api.sequences import Truncation
+from pooling.tokenizing import Side
 
 
-class PoolingRequest(BaseModel):
-    """Fields that are not named are accepted and ignored, as OpenAI's clients expect."""
+class WireRequest(BaseModel):
+    """What a client sends. Fields that are not named are accepted and ignored, as OpenAI's clients expect."""
 
     model_config = ConfigDict(extra="ignore")
-
-    model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
-    user: StrictStr | None = Field(None, description="Taken and not used.")
-    truncate_prompt_tokens: StrictInt | None = Field(
-        None,
-        ge=-1,
-        description="Longer inputs are cut to so many tokens; -1 is the model's maximum. Absent: too long is an error.",
-    )
-    priority: StrictInt = Field(0, description="Taken and not used.")
-    request_id: StrictStr | None = Field(None, description="Comes back as the reply's id; absent or empty: a new one.")
 
     @classmethod
     def parse(cls, body: object) -> Self:
@@ -38,6 +30,32 @@ class PoolingRequest(BaseModel):
             first = error.errors()[0]
             field = str(first["loc"][0])
             raise bad_request(f"{field}: {first['msg']}.", field) from error
+
+
+class PoolingRequest(WireRequest):
+    """What FastDeploy's and vLLM's routes have in common."""
+
+    model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
+    user: StrictStr | None = Field(None, description="Taken and not used.")
+    truncate_prompt_tokens: StrictInt | None = Field(
+        None,
+        ge=-1,
+        description="Longer inputs are cut to so many tokens; -1 is the model's maximum. Absent: too long is an error.",
+    )
+    truncation_side: Literal["left", "right"] | None = Field(
+        None, description="Where too long inputs are cut; absent: right, and left for rewards, which stand at the end."
+    )
+    priority: StrictInt = Field(
+        0,
+        ge=-(2**31),
+        lt=2**31,
+        description="Among your own requests in a lane, the lower the earlier.",
+    )
+    request_id: StrictStr | None = Field(None, description="Comes back as the reply's id; absent or empty: a new one.")
+
+    def truncation(self, side: Side = "right") -> Truncation:
+        """What it says about inputs that are too long; `side` where it does not name one."""
+        return Truncation(self.truncate_prompt_tokens, self.truncation_side or side)
 
 
 _PART = {

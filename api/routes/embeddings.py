@@ -2,99 +2,97 @@
 
 import time
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from api.answering import vectors_of
 from api.body import read_json
 from api.conversing import tokenized_conversation
+from api.embedding import check_embeds, check_types, stacked
 from api.errors import bad_request
+from api.framing import FRAMED, frame_response, wants_frame
+from api.long_documents import Pieces, documents_in_pieces, embedded_in_pieces
+from api.prompting import prompt_for
 from api.protocol.inputs import Texts, parse_inputs
-from api.protocol.openai import EmbeddingRequest, embedding_response
+from api.protocol.openai import (
+    EmbeddingReply,
+    EmbeddingRequest,
+    OpenAIError,
+    embedding_response,
+    embedding_summary,
+)
 from api.protocol.schema import request_body
-from api.sequences import Limit, Sequences, sequences_within
+from api.quantizing import quantized
+from api.sequences import Sequences, ids_within, texts_within
 from api.serving import ServedModel
-from api.state import state_of
-from scheduler.metrics import STAGE_SECONDS
+from api.state import chosen_model, timings_of
 
 router = APIRouter()
+
+PROMPT_FIELDS = ("prompt_name", "task")
+"""What chooses the text that stands before texts."""
 
 
 @router.post(
     "/v1/embeddings",
     summary="Embed texts, token ids or a conversation",
     openapi_extra=request_body(EmbeddingRequest),
+    responses={200: {"model": EmbeddingReply, **FRAMED}, "4XX": {"model": OpenAIError}},
 )
 async def create_embeddings(request: Request) -> Response:
     """OpenAI's embeddings, for texts and for token ids; and FastDeploy's, for the messages of a conversation."""
-    state = state_of(request)
-    model, created = state.model, int(time.time())
-    call = EmbeddingRequest.parse(await read_json(request, state.options.max_request_bytes))
-    model.check_name(call.model)
-    model.check_task("embed")
-    _check_rows(model)
-    _check_dimensions(call.dimensions, model)
-    with STAGE_SECONDS.labels(model.name, "tokenize").time():
-        sequences = await _sequences(call, model)
-    with STAGE_SECONDS.labels(model.name, "wait").time():
-        vectors = await vectors_of(
-            request,
-            state.callers,
-            model,
-            state.new_request_id(),
-            sequences,
-            dimensions=call.dimensions,
-            normalize=call.normalize,
-            seconds=state.options.request_timeout,
-        )
-    with STAGE_SECONDS.labels(model.name, "reply").time():
-        reply_id = call.request_id or f"embd-{request.state.request_id}"
-        body = embedding_response(reply_id, created, model.name, vectors, call.encoding_format, sequences.tokens)
-    return Response(body, headers=sequences.headers, media_type="application/json")
-
-
-async def _sequences(call: EmbeddingRequest, model: ServedModel) -> Sequences:
-    """The inputs' token ids, cut where the caller allows it."""
-    limit = Limit.of(call.truncate_prompt_tokens, model)
-    if call.is_conversation:
-        if call.prompt_name is not None:
-            raise bad_request("prompt_name is for texts in input, not for messages: leave it out.", "prompt_name")
-        special = bool(call.add_special_tokens)
-        conversation = await tokenized_conversation(call, call.messages, model, add_special_tokens=special)
-        return sequences_within(limit, "messages", [conversation.ids], model)
-    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
-    if isinstance(inputs, Texts):
-        prompt = model.prompt(call.prompt_name)
-        texts = [prompt + text for text in inputs.values] if prompt else inputs.values
-        ids = await model.tokenize(texts, call.add_special_tokens is not False)
-    elif call.prompt_name is not None:
-        raise bad_request(
-            "prompt_name puts a text before texts, and input is token ids: leave it out, or send texts.", "prompt_name"
-        )
-    else:
-        ids = [np.asarray(each, dtype=np.int32) for each in inputs.values]
-    return sequences_within(limit, "input", ids, model)
-
-
-def _check_rows(model: ServedModel) -> None:
-    if model.spec.many_rows:
-        kind = model.spec.pooler.pooling_type
-        raise bad_request(
-            f"{model.name} pools by {kind}, which gives a vector for each token; this route gives one for each input: "
-            "serve it with another pooling_type in --pooler-config.",
-            "model",
-            "task_not_supported",
-        )
-
-
-def _check_dimensions(dimensions: int | None, model: ServedModel) -> None:
-    full, supported = model.spec.embedding_dimensions, model.spec.supported_dimensions
-    if dimensions is None or dimensions in supported:
-        return
-    if dimensions > full:
-        raise bad_request(f"dimensions is {dimensions}, over this model's {full}.", "dimensions")
-    if len(supported) > 1:
-        raise bad_request(f"dimensions is {dimensions}; this model allows {list(supported)}.", "dimensions")
-    raise bad_request(
-        f"dimensions is {dimensions}; this model was not trained to be shortened and gives {full} only.", "dimensions"
+    created = int(time.time())
+    call = EmbeddingRequest.parse(await read_json(request))
+    call.check_jina()
+    model, kind = chosen_model(request, call.model, "embed"), call.form
+    check_embeds(model, call.dimensions)
+    check_types(model, [kind], call.dimensions, "encoding_format")
+    pieces = await _pieces(request, call, model)
+    vectors = await embedded_in_pieces(
+        request, model, pieces, dimensions=call.dimensions, normalize=call.normalizes, priority=call.priority
     )
+    reply_id = call.request_id or f"embd-{request.state.request_id}"
+    summary = embedding_summary(reply_id, created, model.name, pieces.sequences.tokens)
+    if wants_frame(request):
+        return frame_response({**summary, "encoding_format": kind}, quantized(stacked(vectors), kind))
+    return Response(embedding_response(summary, vectors, kind), media_type="application/json")
+
+
+async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
+    """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
+    if call.is_conversation:
+        return Pieces.whole(await _conversation(request, call, model))
+    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+    prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
+    if not isinstance(inputs, Texts):
+        for field in PROMPT_FIELDS:
+            if getattr(call, field) is not None:
+                raise bad_request(
+                    f"{field} puts a text before texts, and input is token ids: leave it out, or send texts.", field
+                )
+        return Pieces.whole(ids_within(model, "input", inputs.values, call.truncation()))
+    if call.wants_pieces(model.spec.pooler.enable_chunked_processing):
+        return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
+    special = call.add_special_tokens is not False
+    return Pieces.whole(
+        await texts_within(
+            timings_of(request),
+            model,
+            "input",
+            inputs.values,
+            call.truncation(),
+            add_special_tokens=special,
+            prompt=prompt,
+        )
+    )
+
+
+async def _conversation(request: Request, call: EmbeddingRequest, model: ServedModel) -> Sequences:
+    for field in (*PROMPT_FIELDS, "max_embed_len"):
+        if getattr(call, field) is not None:
+            raise bad_request(f"{field} is for texts in input, not for messages: leave it out.", field)
+    timings = timings_of(request)
+    with timings.stage("tokenize"):
+        conversation = await tokenized_conversation(
+            call, call.messages, model, add_special_tokens=bool(call.add_special_tokens)
+        )
+    timings.characters += len(conversation.text or "")
+    return ids_within(model, "messages", [conversation.ids], call.truncation())

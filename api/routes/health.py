@@ -1,5 +1,6 @@
-"""`GET /health`: this process lives. `GET /ready`: a forward goes the whole way."""
+"""`GET /health`: this process lives. `GET /ready`: a forward goes the whole way, with every model."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -26,7 +27,8 @@ async def health() -> Status:
 @router.get("/ready", summary="Whether a forward goes the whole way")
 async def ready(request: Request) -> Status:
     """200 when a forward went through queue, worker and back in the last seconds; else 503 with the reason."""
-    trouble = await state_of(request).canary.trouble()
-    if trouble is not None:
-        raise overloaded(f"Not ready: {trouble}.", 2)
+    troubles = await asyncio.gather(*(canary.trouble() for canary in state_of(request).canaries))
+    found = [trouble for trouble in troubles if trouble is not None]
+    if found:
+        raise overloaded(f"Not ready: {'; '.join(found)}.", 2)
     return Status(status="ready")

@@ -4,22 +4,24 @@ from fastapi import APIRouter, Request
 
 from api.protocol.openai import Model, ModelList
 from api.serving import ServedModel
-from api.state import state_of
+from api.state import caller_of, state_of
+from pooling.architectures import Head
 
 router = APIRouter()
 
 
 @router.get("/v1/models", summary="List the served models")
 async def list_models(request: Request) -> ModelList:
-    """The one model served here."""
-    return ModelList(data=[_shown(state_of(request).model)])
+    """The models served here that the caller's key may use, by the names that requests may use."""
+    caller = caller_of(request)
+    return ModelList(data=[_shown(model) for model in state_of(request).models if caller.may_use(model.name)])
 
 
 @router.get("/v1/models/{name:path}", summary="Describe a served model")
 async def get_model(request: Request, name: str) -> Model:
     """A model by its name, or a 404 that lists the names."""
-    model = state_of(request).model
-    model.check_name(name)
+    model = state_of(request).models.find(name)
+    caller_of(request).check_model(model.name)
     return _shown(model)
 
 
@@ -28,6 +30,9 @@ def _shown(model: ServedModel) -> Model:
         id=model.name,
         created=model.created,
         max_model_len=model.spec.max_model_len,
-        dimensions=model.spec.embedding_dimensions,
+        dimensions=model.spec.row_width,
         pooling=str(model.spec.pooler.pooling_type),
+        tasks=list(model.spec.tasks),
+        normalize=model.spec.pooler.normalize if model.spec.head is Head.NONE else None,
+        activation=str(model.spec.pooler.activation) if model.spec.head is not Head.NONE else None,
     )

@@ -5,18 +5,17 @@ import time
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from api.answering import vectors_of
+from api.answering import PoolingCall, pooled
 from api.body import read_json
 from api.conversing import tokenized_conversation
 from api.errors import bad_request
 from api.protocol.rewards import RewardRequest, reward_response
 from api.protocol.schema import request_body
-from api.sequences import Limit, sequences_within
+from api.sequences import ids_within
 from api.serving import ServedModel
-from api.state import state_of
+from api.state import chosen_model, timings_of
 from pooling.pooler_config import PoolingType
 from pooling.tokenizing import TokenIds
-from scheduler.metrics import STAGE_SECONDS
 
 router = APIRouter()
 
@@ -24,43 +23,32 @@ router = APIRouter()
 @router.post("/v1/chat/reward", summary="Score a conversation", openapi_extra=request_body(RewardRequest))
 async def create_reward(request: Request) -> Response:
     """FastDeploy's rewards: raw scores, unless the checkpoint or `--pooler-config` states an activation."""
-    state = state_of(request)
-    model, created = state.model, int(time.time())
-    call = RewardRequest.parse(await read_json(request, state.options.max_request_bytes))
-    model.check_name(call.model)
-    model.check_task("reward")
+    created, timings = int(time.time()), timings_of(request)
+    call = RewardRequest.parse(await read_json(request))
+    model = chosen_model(request, call.model, "reward")
     _check_rows(model)
     _check_dimensions(call.dimensions, model)
-    with STAGE_SECONDS.labels(model.name, "tokenize").time():
-        limit = Limit.of(call.truncate_prompt_tokens, model)
+    with timings.stage("tokenize"):
         conversation = await tokenized_conversation(
             call, call.messages, model, add_special_tokens=call.add_special_tokens
         )
-        # What is scored stands at the end: of a conversation that is too long the beginning goes.
-        sequences = sequences_within(limit, "messages", [conversation.ids], model, side="left")
-        _check_steps(sequences.ids[0], model)
-    with STAGE_SECONDS.labels(model.name, "wait").time():
-        (scores,) = await vectors_of(
-            request,
-            state.callers,
-            model,
-            state.new_request_id(),
-            sequences,
-            seconds=state.options.request_timeout,
-        )
-    with STAGE_SECONDS.labels(model.name, "reply").time():
-        body = reward_response(
-            call.request_id or f"reward-{request.state.request_id}",
-            created,
-            model.name,
-            np.frombuffer(scores, "<f4"),
-            sequences.ids[0],
-            conversation.text,
-            pooling=str(model.spec.pooler.pooling_type),
-            activation=str(model.spec.pooler.activation),
-            return_token_ids=call.return_token_ids,
-        )
-    return Response(body, headers=sequences.headers, media_type="application/json")
+    timings.characters += len(conversation.text or "")
+    # What is scored stands at the end: of a conversation that is too long the beginning goes.
+    sequences = ids_within(model, "messages", [conversation.ids], call.truncation("left"))
+    _check_steps(sequences.ids[0], model)
+    (scores,) = await pooled(request, PoolingCall(model, sequences, priority=call.priority))
+    body = reward_response(
+        call.request_id or f"reward-{request.state.request_id}",
+        created,
+        model.name,
+        np.frombuffer(scores, "<f4"),
+        sequences.ids[0],
+        conversation.text,
+        pooling=str(model.spec.pooler.pooling_type),
+        activation=str(model.spec.pooler.activation),
+        return_token_ids=call.return_token_ids,
+    )
+    return Response(body, media_type="application/json")
 
 
 def _check_rows(model: ServedModel) -> None:

@@ -171,3 +171,33 @@ def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match="vocab_size is 20"):
         Tokenizer.from_spec(replace(resolve_spec(TINY_BERT), vocab_size=20))
+
+
+LONG_TEXTS = {
+    "words": "The river runs to the mill, and the mill grinds the corn. " * 400,
+    "one word": "a" * 40_000,
+    "Chinese": "图里有几个人在河边散步" * 2_000,
+    "spaces": " " * 40_000 + "end",
+    "mixed": "".join(f"{number} naïve façade 🙂{'x' * (number % 130)} " for number in range(900)),
+}
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
+@pytest.mark.parametrize("family", ["tiny-bert", "llama", "qwen3", "xlm-roberta-classifier", "modernbert", "gemma3"])
+def test_a_text_that_is_shortened_first_is_refused_and_cut_as_the_whole(family: str, text: str) -> None:
+    directory = TINY_BERT if family == "tiny-bert" else FAMILIES / family
+    tokenizer = Tokenizer.from_spec(resolve_spec(directory))
+    (whole,) = tokenizer.encode([text])
+    for side in ("left", "right"):
+        shortened = tokenizer.shortened(text, 32, side)
+        (ids,) = tokenizer.encode([shortened])
+        assert (len(ids) > 32) == (len(whole) > 32)
+        assert tokenizer.truncate(ids, 32, side).tolist() == tokenizer.truncate(whole, 32, side).tolist()
+    if len(whole) > 5_000:
+        assert len(shortened) < len(text) / 4
+
+
+def test_a_short_text_is_left_alone() -> None:
+    text = "x " * 300
+    assert TINY.shortened(text, 64) is text
+    assert not TINY.may_shorten(text, 64)

@@ -1,0 +1,176 @@
+"""How relevant documents are to queries, for every dialect that asks: by a cross encoder, or by likeness."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+
+from api.answering import PoolingCall, pooled
+from api.embedding import check_embeds, cosines, embedded, stacked
+from api.errors import ApiError, bad_request
+from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
+from api.serving import ServedModel
+from api.state import state_of, timings_of
+from pooling.activations import Scores, activated
+from pooling.pooler_config import Activation
+from pooling.tokenizing import EncodedPair, Tokenizer
+
+COSINE = "cosine"
+"""In place of an activation, what an embedding model's scores are."""
+
+TASKS = ("score", "embed")
+"""What a model must be served for, one of them, to compare texts."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A query and the documents that are compared with it."""
+
+    query: str
+    documents: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What came of a comparison.
+
+    Attributes:
+        scores: for each document of each group, in order, float32 [n].
+        activation: what was applied to them, by name.
+        tokens: how many were computed.
+    """
+
+    scores: NDArray[np.float32]
+    activation: str
+    tokens: int
+
+
+async def relevance(
+    request: Request,
+    model: ServedModel,
+    groups: Sequence[Group],
+    truncation: Truncation,
+    *,
+    fields: PairFields | None = None,
+    activate: bool | None = None,
+    priority: int = 0,
+) -> Relevance:
+    """Scores of each query with each of its documents, one micro-batch's items or more.
+
+    A cross encoder reads both together. An embedding model reads each alone, and the score is the cosine.
+
+    Args:
+        fields: what the request calls them.
+        activate: False gives raw scores, True a relevance from 0 to 1; None what the checkpoint states, else that.
+
+    Raises:
+        ApiError: 400 what is wrong with a text, 413 the query makes too much of its documents.
+    """
+    fields = fields or PairFields()
+    _check_size(request, groups, fields)
+    if "score" in model.spec.tasks:
+        return await _by_cross_encoder(request, model, groups, truncation, fields, activate, priority)
+    return await _by_likeness(request, model, groups, truncation, fields, priority)
+
+
+def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -> None:
+    """Refuses what a query makes too large by standing before every document."""
+    limit = state_of(request).options.max_request_bytes
+    characters = sum(len(group.query) * len(group.documents) + sum(map(len, group.documents)) for group in groups)
+    if characters > limit:
+        count = sum(len(group.documents) for group in groups)
+        raise ApiError(
+            413,
+            f"The {fields.query} with each of {count} {fields.documents} makes {characters} characters, over the limit "
+            f"of {limit}: send fewer {fields.documents} at once, or raise --max-request-bytes.",
+            param=fields.documents,
+            code="request_too_large",
+        )
+
+
+async def _by_cross_encoder(
+    request: Request,
+    model: ServedModel,
+    groups: Sequence[Group],
+    truncation: Truncation,
+    fields: PairFields,
+    activate: bool | None,
+    priority: int,
+) -> Relevance:
+    sequences = await _paired(request, model, groups, truncation, fields)
+    spec = model.spec
+    wanted = None if activate is not False else Activation.NONE
+    rows = await pooled(request, PoolingCall(model, sequences, activation=wanted, priority=priority))
+    scores: Scores = np.frombuffer(b"".join(rows), "<f4")
+    activation = wanted or spec.pooler.activation
+    # Where nobody states one, a sigmoid makes a relevance of a raw score, as in Sentence Transformers' CrossEncoder.
+    if activation is Activation.NONE and (activate or (activate is None and not spec.activation_stated)):
+        activation = Activation.SIGMOID
+        scores = activated(scores, activation)
+    return Relevance(scores, str(activation), sequences.tokens)
+
+
+async def _paired(
+    request: Request, model: ServedModel, groups: Sequence[Group], truncation: Truncation, fields: PairFields
+) -> Sequences:
+    """Each query with each of its documents as token ids, cut where the caller allows it."""
+    pairing, timings = model.pairing, timings_of(request)
+    if pairing is None:
+        raise bad_request(
+            f"{model.name} does not say how a query and a document become one text: put a chat_template.jinja that "
+            "places the roles query and document into the checkpoint.",
+            "model",
+            "task_not_supported",
+        )
+    limit, pairs = Limit.of(truncation, model), list[EncodedPair]()
+    with timings.stage("tokenize"):
+        # A query stands in all its sequences: one that fits in none is found out before it is repeated.
+        queries = [group.query for group in groups]
+        for ids in await model.tokenize_within(queries, limit.tokens, add_special_tokens=False):
+            if len(ids) >= limit.tokens:
+                raise bad_request(
+                    f"{fields.query} has {len(ids)} tokens or more, which leaves no room for a document within "
+                    f"{limit.tokens} (--max-model-len, or {truncation.field}): shorten it.",
+                    fields.query,
+                    "context_length_exceeded",
+                )
+        for group in groups:
+            characters = len(group.query) * len(group.documents) + sum(map(len, group.documents))
+            timings.characters += characters
+            documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
+            pairs += await model.aside(characters, await pairing.prepared(group.query, documents))
+        return pairs_within(limit, pairs, fields)
+
+
+def _shortened(tokenizer: Tokenizer, group: Group, limit: Limit) -> list[str]:
+    return [tokenizer.shortened(text, limit.tokens) for text in group.documents]
+
+
+async def _by_likeness(
+    request: Request,
+    model: ServedModel,
+    groups: Sequence[Group],
+    truncation: Truncation,
+    fields: PairFields,
+    priority: int,
+) -> Relevance:
+    check_embeds(model)
+    timings = timings_of(request)
+    asked = await texts_within(timings, model, fields.query, [group.query for group in groups], truncation)
+    documents = [text for group in groups for text in group.documents]
+    read = await texts_within(timings, model, fields.documents, documents, _of_documents(truncation, model))
+    both = Sequences(fields.documents, [*asked.ids, *read.ids], cut=asked.cut + read.cut)
+    vectors = stacked(await embedded(request, model, both, priority=priority))
+    owners = np.repeat(np.arange(len(groups)), [len(group.documents) for group in groups])
+    scores = cosines(vectors[: len(groups)][owners], vectors[len(groups) :])
+    return Relevance(scores, COSINE, both.tokens)
+
+
+def _of_documents(truncation: Truncation, model: ServedModel) -> Truncation:
+    """The truncation of documents that are read alone, where the caller has said how long each may be."""
+    if truncation.document_tokens is None:
+        return truncation
+    most = model.spec.max_model_len if truncation.tokens in (None, MODEL_MAXIMUM) else truncation.tokens
+    return replace(truncation, tokens=min(truncation.document_tokens + model.special_tokens, most))
