@@ -21,6 +21,7 @@ from api.observing import Observing
 from api.options import Options
 from api.protocol.cohere import CohereError, cohere_error
 from api.protocol.reranking import RerankError, rerank_error
+from api.rendering import Sandbox
 from api.routes import cohere, embeddings, health, models, rerank, reward
 from api.serving import Models, Served, ServedModel
 from api.state import State
@@ -49,7 +50,10 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         assert options.redis_url
         redis = connect_async(options.redis_url)
         created = int(time.time())
-        models = Models([ServedModel.load(each, created) for each in served])
+        sandbox = Sandbox()
+        models = Models([ServedModel.load(each, created, sandbox) for each in served])
+        if any(model.renderer.has_template or model.renderer.takes_templates for model in models):
+            await sandbox.start()
         callers = Callers(redis)
         canaries = tuple(Canary(redis, callers, model) for model in models)
         app.state.millpond = State(options, redis, models, callers, canaries)
@@ -59,6 +63,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+        await sandbox.close()
         for model in models:
             model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()

@@ -106,6 +106,10 @@ class Options(BaseModel):
         None, description="longest sequence taken (default: what the checkpoint allows)"
     )
 
+    trust_request_chat_template: Annotated[bool, Shown("model", "", (SERVE, API))] = Field(
+        False, description="take chat templates from requests; they run in processes that can do nothing else"
+    )
+
     device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER, INSPECT))] = Field(
         "cpu", pattern=r"^(cpu|gpu(:\d+)?)$", description="where the engine runs: cpu, gpu or gpu:N"
     )

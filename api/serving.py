@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 from api.errors import ApiError, LaunchError
 from api.options import Options
 from api.pairing import Pairing, pairing_of
-from api.rendering import Renderer
-from pooling.chat_template import read_chat_template
+from api.rendering import Renderer, Sandbox
+from pooling.chat_template import read_chat_template, read_special_tokens
 from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
@@ -116,7 +116,7 @@ class ServedModel:
         aliases: what else requests may call it.
         device: where its workers compute.
         special_tokens: how many the tokenizer puts around a text.
-        renderer: makes text of messages; None where the checkpoint has no chat template.
+        renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
         threads: where longer texts are rendered and tokenised.
     """
@@ -129,12 +129,12 @@ class ServedModel:
     keys: ModelKeys
     created: int
     special_tokens: int
-    renderer: Renderer | None
+    renderer: Renderer
     pairing: Pairing | None
     threads: ThreadPoolExecutor
 
     @classmethod
-    def load(cls, served: Served, created: int) -> "ServedModel":
+    def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
         """Reads the checkpoint's small files."""
         spec = resolve_spec(served.checkpoint, model_options(served.options))
         tokenizer = Tokenizer.from_spec(spec)
@@ -149,8 +149,13 @@ class ServedModel:
             ModelKeys(served.name),
             created,
             special_tokens=len(framed) - len(bare),
-            renderer=Renderer(template) if template else None,
-            pairing=pairing_of(spec, tokenizer, template) if "score" in spec.tasks else None,
+            renderer=Renderer(
+                sandbox,
+                template,
+                read_special_tokens(served.checkpoint),
+                takes_templates=served.options.trust_request_chat_template,
+            ),
+            pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 
