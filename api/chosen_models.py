@@ -120,12 +120,16 @@ def _of_section(place: str, name: str, section: object, parsed: Parsed) -> Chose
 
 def _check_names(place: str, section: Mapping[str, Any]) -> None:
     known: Sequence[str] = (*OF_A_MODEL, ALIASES)
-    for key in section:
+    for key, value in section.items():
+        if isinstance(value, bool):
+            raise LaunchError(f"{place} has {key} = {str(value).lower()}, and no option of a model is a switch.")
         if key in known:
             continue
         if key in Options.model_fields:
             raise LaunchError(f"{place} has {key}, which is for all models: give it as {flag_of(key)}.")
         close = difflib.get_close_matches(key, known, 1)
+        if isinstance(value, dict):
+            raise LaunchError(f'{place} has a section {key}: put a name with a dot into quotes, [models."a.b"].')
         hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}."
         raise LaunchError(f"{place} has {key}, which is not known: {hint}")
 

@@ -217,7 +217,7 @@ class _Launch:
             return []
         roles = []
         for served in plan.served:
-            name = "workers" if len(plan.served) == 1 else f"workers of {served.name}"
+            suffix = "" if len(plan.served) == 1 else f" of {served.name}"
             environment = {
                 **served.options.environment(),
                 **plan.shared_environment,
@@ -225,7 +225,7 @@ class _Launch:
                 "MILLPOND_SERVED_MODEL_NAME": served.name,
                 "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(_batched_tokens(served.options)),
             }
-            roles += self._roles(name, "workers", served.options.workers, environment)
+            roles += self._roles("workers", "workers", served.options.workers, environment, suffix=suffix)
         return roles
 
     def _schedulers(self, plan: _Plan) -> list[Role]:
@@ -243,14 +243,21 @@ class _Launch:
             "MILLPOND_SERVED": json.dumps([served.encode() for served in plan.served]),
             "MILLPOND_LISTEN_FD": str(plan.listener.fileno()),
         }
-        return self._roles("api", "api", self._options.api_workers, environment, plan.listener)
+        return self._roles("api", "api", self._options.api_workers, environment, listener=plan.listener)
 
     def _roles(
-        self, name: str, module: str, count: int, environment: dict[str, str], listener: socket.socket | None = None
+        self,
+        name: str,
+        module: str,
+        count: int,
+        environment: dict[str, str],
+        *,
+        suffix: str = "",
+        listener: socket.socket | None = None,
     ) -> list[Role]:
         return [
             Role(
-                name=name if count == 1 else f"{name} {number + 1}",
+                name=(name if count == 1 else f"{name} {number + 1}") + suffix,
                 command=[sys.executable, "-m", module],
                 environment=environment,
                 descriptors=[listener.fileno()] if listener else [],

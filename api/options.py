@@ -74,7 +74,7 @@ class Options(BaseModel):
     )
 
     model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER, INSPECT))] = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve; repeated: several"
+        "sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="checkpoint to serve; repeated: several"
     )
     models_file: Annotated[Path | None, Shown("model", "FILE", (SERVE, API, WORKER))] = Field(
         None, description="several models, each with its options (TOML, a section [models.NAME] each), for --model"
@@ -245,7 +245,14 @@ def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str]
     Raises:
         LaunchError: a flag or a value is wrong.
     """
-    values = {**_from_environment(environment), **_found(_parser(command), arguments)}
+    found = _found(_parser(command), arguments)
+    around = _from_environment(environment)
+    # A flag wins over the environment, also where it says the same thing in another way; there, a file says more.
+    if REPEATED.keys() & found.keys():
+        around.pop("models_file", None)
+    elif "models_file" in {**around, **found}:
+        around = {name: value for name, value in around.items() if name not in REPEATED}
+    values = {**around, **found}
     repeated = {}
     for name, field in REPEATED.items():
         given = values.get(name, [])

@@ -69,6 +69,9 @@ def test_each_section_of_a_file_has_its_own_options_and_the_flags_are_for_all(tm
         ('[models.a]\nmodel = "x"\nmax_model_length = 9', "did you mean max_model_len"),
         ('[models.a]\nmodel = "x"\nport = 9', "give it as --port"),
         ('[models.a]\nmodel = "x"\nmax_model_len = "x"', r"\[models.a\]: --max-model-len cannot be 'x'"),
+        ('[models.a]\nmodel = "x"\nmax_num_seqs = true', "no option of a model is a switch"),
+        ('[models.a]\nmodel = "x"\n[models.a.b]\nmodel = "y"', "put a name with a dot into quotes"),
+        ('[models.a]\nmodel = ""', "--model cannot be ''"),
         ('[models.a]\nmodel = "x"\naliases = "b"', "must be a list"),
         ('[models.a]\nmodel = "x"\nserved_model_name = "b"', "is called 'a' by its section"),
         ('[models.a]\nmodel = "x"\n[models.b]\nmodel = "x"\naliases = ["a"]', "Two models are called 'a'"),
@@ -84,6 +87,16 @@ def test_a_file_stands_alone(tmp_path: Path) -> None:
         of_file(tmp_path, '[models.a]\nmodel = "x"', "--model", "y")
     with pytest.raises(LaunchError, match="cannot be read"):
         chosen("--models-file", str(tmp_path / "none.toml"))
+
+
+def test_a_flag_wins_over_the_environment_and_there_the_file_says_more(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text('[models.a]\nmodel = "x"')
+    both = {"MILLPOND_MODEL": "y", "MILLPOND_SERVED_MODEL_NAME": "b", "MILLPOND_MODELS_FILE": str(path)}
+    assert [model.name for model in chosen_models(parse("api", [], both))] == ["a"]
+    assert [model.name for model in chosen_models(parse("api", ["--model", "z"], both))] == ["b"]
+    one = {"MILLPOND_MODEL": "y"}
+    assert [model.name for model in chosen_models(parse("api", ["--models-file", str(path)], one))] == ["a"]
 
 
 def test_names_that_do_not_go_with_the_models_are_refused() -> None:

@@ -23,13 +23,13 @@ def test_options_survive_the_way_to_a_role() -> None:
 
 
 def test_a_switch_is_on_when_it_is_named_and_in_the_environment_by_a_word() -> None:
-    assert not parse("serve", [], {}).trust_request_chat_template
+    assert not parse("serve", [], {}).options.trust_request_chat_template
     for arguments, environment in (
         (["--trust-request-chat-template"], {}),
         ([], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "1"}),
         ([], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "true"}),
     ):
-        options = parse("serve", arguments, environment)
+        options = parse("serve", arguments, environment).options
         assert options.trust_request_chat_template
         assert Options.from_environment(options.environment()) == options
     with pytest.raises(LaunchError, match="--trust-request-chat-template cannot be 'perhaps'"):

@@ -54,6 +54,7 @@ def test_a_worker_that_joined_carries_on_alone(server: Millpond) -> None:
                 assert client.post("/v1/embeddings", json={"input": f"text {number}"}).status_code == 200
             for process in server.role_processes("workers"):
                 process.send_signal(signal.SIGKILL)
+            assert client.post("/v1/embeddings", json={"input": "after the kill"}).status_code == 200
             assert client.get("/ready").status_code == 200
     finally:
         joined.stop()
