@@ -17,7 +17,9 @@ from api.dialect import Dialect
 from api.errors import answer_errors
 from api.observing import Observing
 from api.options import Options
-from api.routes import embeddings, health, models, rerank, reward
+from api.protocol.cohere import cohere_error
+from api.protocol.reranking import rerank_error
+from api.routes import cohere, embeddings, health, models, rerank, reward
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(embeddings.router),
     Dialect(reward.router),
-    Dialect(rerank.router),
+    Dialect(rerank.router, rerank_error),
+    Dialect(cohere.router, cohere_error),
     Dialect(models.router),
     Dialect(health.router),
 )
