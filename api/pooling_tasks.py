@@ -26,18 +26,18 @@ class Task(StrEnum):
 
     EMBED = "embed"
     CLASSIFY = "classify"
-    TOKEN_EMBED = "token_embed"
-    TOKEN_CLASSIFY = "token_classify"
+    EMBED_TOKENS = "token_embed"
+    CLASSIFY_TOKENS = "token_classify"
 
     @property
     def per_token(self) -> bool:
         """Whether its results have a row for each token or step."""
-        return self in (Task.TOKEN_EMBED, Task.TOKEN_CLASSIFY)
+        return self in (Task.EMBED_TOKENS, Task.CLASSIFY_TOKENS)
 
     @property
     def served_as(self) -> tuple[str, ...]:
         """What a model must be served for, one of these."""
-        return ("embed",) if self in (Task.EMBED, Task.TOKEN_EMBED) else ("classify", "score", "reward")
+        return ("embed",) if self in (Task.EMBED, Task.EMBED_TOKENS) else ("classify", "score", "reward")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Results:
 def usual_task(spec: ModelSpec) -> Task:
     """The task of a request that names none."""
     if spec.head is Head.NONE:
-        return Task.TOKEN_EMBED if spec.many_rows else Task.EMBED
-    return Task.TOKEN_CLASSIFY if spec.many_rows else Task.CLASSIFY
+        return Task.EMBED_TOKENS if spec.many_rows else Task.EMBED
+    return Task.CLASSIFY_TOKENS if spec.many_rows else Task.CLASSIFY
 
 
 def check_wanted(model: ServedModel, wanted: Wanted) -> None:
@@ -89,12 +89,12 @@ def check_wanted(model: ServedModel, wanted: Wanted) -> None:
         raise bad_request("dimensions is for embeddings, and scores are never cut: leave it out.", "dimensions")
     if wanted.task is Task.CLASSIFY and spec.many_rows:
         raise bad_request(
-            f"task is classify, and {model.name} pools by {spec.pooler.pooling_type}, which gives scores for each token: "
-            "ask for token_classify, or serve it with another pooling_type in --pooler-config.",
+            f"task is classify, and {model.name} pools by {spec.pooler.pooling_type}, which gives scores for each "
+            "token: ask for token_classify, or serve it with another pooling_type in --pooler-config.",
             "task",
             "task_not_supported",
         )
-    if wanted.task is Task.TOKEN_CLASSIFY and wanted.activate is False and spec.good_label is not None:
+    if wanted.task is Task.CLASSIFY_TOKENS and wanted.activate is False and spec.good_label is not None:
         raise bad_request(
             f"use_activation is false, and of the two scores that {model.name} gives a token only the difference is "
             "kept: leave it out for their probabilities.",
@@ -107,7 +107,7 @@ async def pooled_for(request: Request, model: ServedModel, sequences: Sequences,
     spec = model.spec
     if spec.head is not Head.NONE:
         return await _scores(request, model, sequences, wanted)
-    if wanted.task is Task.TOKEN_EMBED:
+    if wanted.task is Task.EMBED_TOKENS:
         vectors = await token_vectors(
             request,
             model,
@@ -126,7 +126,7 @@ async def pooled_for(request: Request, model: ServedModel, sequences: Sequences,
 async def _scores(request: Request, model: ServedModel, sequences: Sequences, wanted: Wanted) -> Results:
     spec = model.spec
     own = spec.pooler.pooling_type
-    by_token = wanted.task is Task.TOKEN_CLASSIFY
+    by_token = wanted.task is Task.CLASSIFY_TOKENS
     pooling = PoolingType.ALL if by_token and own is not PoolingType.STEP else own
     activation = activation_of(spec, wanted.activate)
     call = PoolingCall(model, sequences, pooling_type=pooling, activation=activation, priority=wanted.priority)
