@@ -12,9 +12,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from api.authenticating import Authenticating
 from api.canary import Canary
 from api.dialect import Dialect
 from api.errors import answer_errors
+from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
 from api.protocol.cohere import cohere_error
@@ -76,6 +78,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     for dialect in DIALECTS:
         app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
+    app.add_middleware(Authenticating, keyring=Keyring.of(options))
     app.add_middleware(Observing)
     return app
 

@@ -1,10 +1,10 @@
-"""The command line: `millpond serve`, one command for each role, and `millpond inspect`."""
+"""The command line: `millpond serve`, one command for each role, `millpond keys` and `millpond inspect`."""
 
 import sys
 from importlib.metadata import version
 
 from api.errors import LaunchError
-from api.options import COMMANDS, INSPECT, parse, parse_inspect
+from api.options import COMMANDS, INSPECT, KEYS, parse, parse_inspect
 
 
 def main() -> int:
@@ -25,6 +25,10 @@ def main() -> int:
             from api.inspecting import inspect
 
             return inspect(shown, as_json)
+        if arguments[0] == KEYS:
+            from api.keys_command import keys
+
+            return keys(arguments[1:])
         options = parse(arguments[0], arguments[1:])
         # Imported only now: `--help` and a wrong flag are answered at once.
         from api.launcher import launch

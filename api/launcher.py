@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from api import embedded_redis
 from api.errors import LaunchError
+from api.exposure import Door
 from api.options import API, SCHEDULER, SERVE, WORKER, Options
 from api.serving import checkpoint_directory, example_call, served_name
 from api.supervisor import Role, Supervisor
@@ -49,6 +50,8 @@ def launch(command: str, options: Options) -> int:
         LaunchError: it cannot start.
     """
     set_up_logging("launcher", options.log_format)
+    # The roles inherit this process's environment, and only the api is to know the keys.
+    os.environ.pop("MILLPOND_API_KEY", None)
     return asyncio.run(_Launch(command, options).run())
 
 
@@ -57,6 +60,7 @@ class _Plan:
     """What is settled before the first role starts."""
 
     environment: dict[str, str]
+    api_environment: dict[str, str]
     listener: socket.socket | None
     redis_url: str
 
@@ -110,6 +114,10 @@ class _Launch:
             f"unix://{embedded_redis.socket_path(directory)}?db=0" if directory else LOCAL_REDIS
         )
         listener = self._open.enter_context(_listen(options.host, options.port, "--port")) if self._has(API) else None
+        door = Door.of(options) if listener else None
+        if listener and door:
+            door.check(listener.getsockname()[0])
+            self._say(door.told(options.host))
         metrics_port = options.metrics_port or (options.port + 1 if self._has(API) else None)
         if metrics_port:
             _listen(options.host, metrics_port, "--metrics-port").close()
@@ -129,7 +137,7 @@ class _Launch:
             _check_redis(options.broker_url, "--broker-url")
         if metrics_port:
             environment["PROMETHEUS_MULTIPROC_DIR"] = self._serve_metrics(metrics_port, redis_url)
-        return _Plan(environment, listener, redis_url)
+        return _Plan(environment, door.environment if door else {}, listener, redis_url)
 
     @property
     def _embeds_redis(self) -> bool:
@@ -175,7 +183,7 @@ class _Launch:
         environment, descriptors = plan.environment, []
         if plan.listener and name == API:
             descriptors = [plan.listener.fileno()]
-            environment = {**environment, "MILLPOND_LISTEN_FD": str(descriptors[0])}
+            environment = {**environment, **plan.api_environment, "MILLPOND_LISTEN_FD": str(descriptors[0])}
         return [
             Role(
                 name=name if count == 1 else f"{name} {number + 1}",

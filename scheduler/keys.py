@@ -141,3 +141,24 @@ class ModelKeys:
     def scheduler_channel(self) -> str:
         """Channel: wakes the dispatcher. `slot WORKER`: it has become free; `worker`: one has come."""
         return f"{self.root}scheduler"
+
+
+@dataclass(frozen=True)
+class TenantKeys:
+    """The keys of one tenant whose use is limited. No model's hash tag holds a colon, so none is the same."""
+
+    tenant: str
+    root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", f"{PREFIX}{{tenant:{quote(self.tenant, safe='')}}}:")
+
+    @property
+    def usage(self) -> str:
+        """Hash with TTL: used (tokens), at (ms, when that was so), call_ms (how long a call takes in the mean)."""
+        return f"{self.root}usage"
+
+    @property
+    def calls(self) -> str:
+        """Sorted set with TTL: call id -> the Redis time in milliseconds at which its lease runs out."""
+        return f"{self.root}calls"
