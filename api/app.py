@@ -21,8 +21,10 @@ from api.observing import Observing
 from api.options import Options
 from api.protocol.cohere import CohereError, cohere_error
 from api.protocol.reranking import RerankError, rerank_error
+from api.protocol.tokens import TeiError, tei_error
+from api.protocol.vllm import VllmError, vllm_error
 from api.rendering import Sandbox
-from api.routes import cohere, embeddings, health, models, rerank, reward
+from api.routes import cohere, embeddings, health, models, rerank, reward, tokens, vllm
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -36,6 +38,9 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(reward.router),
     Dialect(rerank.router, rerank_error, RerankError),
     Dialect(cohere.router, cohere_error, CohereError),
+    Dialect(vllm.router, vllm_error, VllmError),
+    Dialect(tokens.router, vllm_error, VllmError),
+    Dialect(tokens.tei_router, tei_error, TeiError),
     Dialect(models.router),
     Dialect(health.router),
 )

@@ -31,6 +31,15 @@ def check_embeds(model: ServedModel, dimensions: int | None = None, field: str =
             "model",
             "task_not_supported",
         )
+    check_dimensions(model, dimensions, field)
+
+
+def check_dimensions(model: ServedModel, dimensions: int | None, field: str = "dimensions") -> None:
+    """Raises a 400 when the model gives no vectors of this length.
+
+    Args:
+        field: what the request calls it.
+    """
     full, supported = model.spec.embedding_dimensions, model.spec.supported_dimensions
     if dimensions is None or dimensions in supported:
         return

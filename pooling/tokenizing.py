@@ -64,6 +64,23 @@ class EncodedPair:
         return type(self)(ids, self.second_from, range(self.second.start, stop))
 
 
+@dataclass(frozen=True)
+class Token:
+    """A token of a text.
+
+    Attributes:
+        text: the part of the text that it stands for; of a special token its name.
+        special: whether the tokenizer put it there by itself.
+        start, stop: where that part begins and ends, in bytes of UTF-8; None for a special token.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 class Tokenizer:
     """The tokenizer of one checkpoint; safe to use from several threads at once.
 
@@ -117,6 +134,29 @@ class Tokenizer:
         if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
             return ids[len(self._prefix) :]
         return ids
+
+    def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
+        """The tokens of each text with their places in it."""
+        inputs = [text.lower() for text in texts] if self._lowercase else list(texts)
+        encodings = self._tokenizer.encode_batch(inputs, add_special_tokens=add_special_tokens)
+        # A letter may become two in lowercase; places are then those of the lowercased text.
+        shown = [text if len(text) == len(given) else given for text, given in zip(texts, inputs, strict=True)]
+        return [_tokens(encoding, text) for encoding, text in zip(encodings, shown, strict=True)]
+
+    def beginnings(self, texts: Sequence[str], count: int) -> list[str]:
+        """Of each text what its first `count` tokens stand for, special tokens not counted; 1 or more."""
+        inputs = [self.shortened(text, count) for text in texts]
+        lowered = [text.lower() for text in inputs] if self._lowercase else inputs
+        encodings = self._tokenizer.encode_batch(lowered, add_special_tokens=False)
+        return [
+            text if len(encoding.ids) <= count else given[: encoding.offsets[count - 1][1]]
+            for text, given, encoding in zip(texts, lowered, encodings, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        """The text that token ids stand for."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """Each pair of texts as one sequence, with special tokens, as `transformers.AutoTokenizer` gives it."""
@@ -185,6 +225,20 @@ class Tokenizer:
         if kept > 0 and len(suffix) and np.array_equal(ids[-len(suffix) :], suffix):
             return np.concatenate([ids[:kept], suffix])
         return ids[:limit]
+
+
+def _tokens(encoding: tokenizers.Encoding, text: str) -> list[Token]:
+    # The library counts characters; for ASCII they are bytes.
+    widths = None if text.isascii() else np.array([0, *(len(character.encode()) for character in text)]).cumsum()
+    found = []
+    columns = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    for token_id, name, special, (begin, end) in columns:
+        if special:
+            found.append(Token(token_id, name, True, None, None))
+        else:
+            start, stop = (begin, end) if widths is None else (int(widths[begin]), int(widths[end]))
+            found.append(Token(token_id, text[begin:end], False, start, stop))
+    return found
 
 
 def _has_segments(spec: ModelSpec) -> bool:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic.config import JsonDict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
@@ -100,3 +101,48 @@ class ConversationRequest(PoolingRequest):
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
     mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")
+
+
+ONE_OF_BOTH: JsonDict = {"oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
+"""What OpenAPI says of a request in two forms."""
+
+
+class InputRequest(ConversationRequest):
+    """A request in two forms: `input` is one to 2,048 inputs, `messages` is one conversation."""
+
+    input: Any = Field(
+        None,
+        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs.",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                {
+                    "type": "array",
+                    "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                    "minItems": 1,
+                    "maxItems": 2048,
+                },
+            ]
+        },
+    )
+    messages: Messages = Field(None, description="One conversation, or its token ids, in place of input.")
+    add_special_tokens: StrictBool | None = Field(
+        None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
+    )
+
+    @property
+    def is_conversation(self) -> bool:
+        """Which of the two forms it has.
+
+        Raises:
+            ApiError: 400 when it has both or none.
+        """
+        if self.messages is None:
+            if "input" not in self.model_fields_set:
+                raise bad_request("Neither input nor messages is there: send one of them.", "input", "missing")
+            return False
+        if self.input is not None:
+            raise bad_request("Both input and messages are there: send one of them.", "messages")
+        return True

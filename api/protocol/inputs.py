@@ -10,7 +10,12 @@ MAX_INPUTS = 2_048
 
 SHAPES = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
 
-WANTED = {"input": f"{SHAPES}, all of one kind", "messages": "a list of messages, or a list of token ids"}
+WANTED = {
+    "input": f"{SHAPES}, all of one kind",
+    "messages": "a list of messages, or a list of token ids",
+    "tokens": "a list of token ids",
+    "ids": "a list of token ids, or a list of lists of them",
+}
 """What a field that may hold token ids is to be."""
 
 

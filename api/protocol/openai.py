@@ -10,37 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from pydantic.config import JsonDict
 
 from api.errors import bad_request
-from api.protocol.common import ConversationRequest, Messages
+from api.protocol.common import ONE_OF_BOTH, InputRequest
 from api.quantizing import EmbeddingType, quantized
 
 EXAMPLE: JsonDict = {"model": "default", "input": ["A millpond stores water.", "Rain falls."]}
 
 
-class EmbeddingRequest(ConversationRequest):
+class EmbeddingRequest(InputRequest):
     """`POST /v1/embeddings`, in two forms: `input` is one to 2,048 inputs, `messages` is one conversation."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE, **ONE_OF_BOTH})
 
-    input: Any = Field(
-        None,
-        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs.",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-                {
-                    "type": "array",
-                    "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-                    "minItems": 1,
-                    "maxItems": 2048,
-                },
-            ]
-        },
-    )
-    messages: Messages = Field(None, description="One conversation to embed, or its token ids.")
     encoding_format: EmbeddingType = Field(
         "float",
         description="Vectors as numbers, as base64 of little-endian float32, as whole numbers of one byte, or in one "
@@ -51,9 +31,6 @@ class EmbeddingRequest(ConversationRequest):
     )
     dimensions: StrictInt | None = Field(
         None, ge=1, description="Length of the vectors, where the model can shorten them."
-    )
-    add_special_tokens: StrictBool | None = Field(
-        None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
     normalize: StrictBool | None = Field(None, description="Vectors of length 1 or not; null is the model's setting.")
     normalized: StrictBool | None = Field(None, description="Jina's name for normalize.")
@@ -133,21 +110,6 @@ class EmbeddingRequest(ConversationRequest):
             )
         if self.task is not None and self.prompt_name is not None:
             raise bad_request("task and prompt_name both choose a prompt: send one of them.", "task")
-
-    @property
-    def is_conversation(self) -> bool:
-        """Which of the two forms it has.
-
-        Raises:
-            ApiError: 400 when it has both or none.
-        """
-        if self.messages is None:
-            if "input" not in self.model_fields_set:
-                raise bad_request("Neither input nor messages is there: send one of them.", "input", "missing")
-            return False
-        if self.input is not None:
-            raise bad_request("Both input and messages are there: send one of them.", "messages")
-        return True
 
 
 class Embedding(BaseModel):

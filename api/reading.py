@@ -1,0 +1,36 @@
+"""The inputs of a request as sequences, in both forms that FastDeploy's and vLLM's routes take: input, and messages."""
+
+from fastapi import Request
+
+from api.conversing import tokenized_conversation
+from api.protocol.common import InputRequest
+from api.protocol.inputs import Texts, parse_inputs
+from api.sequences import Sequences, ids_within, texts_within
+from api.serving import ServedModel
+from api.state import timings_of
+
+
+async def sequences_of(request: Request, call: InputRequest, model: ServedModel, *, prompt: str = "") -> Sequences:
+    """The token ids of a request's inputs, cut where the caller allows it.
+
+    Args:
+        prompt: stands before each text; not before token ids or messages.
+
+    Raises:
+        ApiError: 400 that names what is wrong with an input.
+    """
+    timings, truncation = timings_of(request), call.truncation()
+    if call.is_conversation:
+        with timings.stage("tokenize"):
+            conversation = await tokenized_conversation(
+                call, call.messages, model, add_special_tokens=bool(call.add_special_tokens)
+            )
+        timings.characters += len(conversation.text or "")
+        return ids_within(model, "messages", [conversation.ids], truncation)
+    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+    if not isinstance(inputs, Texts):
+        return ids_within(model, "input", inputs.values, truncation)
+    special = call.add_special_tokens is not False
+    return await texts_within(
+        timings, model, "input", inputs.values, truncation, add_special_tokens=special, prompt=prompt
+    )
