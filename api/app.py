@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api.canary import Canary
 from api.dialect import Dialect
@@ -57,14 +58,15 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
             model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Millpond",
         version=version("millpond"),
         description="Embeddings, rewards and reranking from a durable queue.",
         lifespan=lifespan,
     )
     for dialect in DIALECTS:
-        app.include_router(dialect.router)
+        app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
     app.add_middleware(Observing)
     return app

@@ -47,6 +47,14 @@ SHAPES = ((1, 64), (32, 8))
 WARM_UP_SECONDS, SECONDS = 1.0, 4.0
 MODEL_NAME = "free"
 
+# uvicorn hands SIGTERM on when it has stopped: that must not keep the profile from being written.
+PROFILED_API = """
+import cProfile, signal, sys
+from api.__main__ import main
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+cProfile.run("main()", sys.argv[1])
+"""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -59,23 +67,8 @@ class Load:
 
     def body(self, tokenizer: Tokenizer) -> bytes:
         """A call with inputs of exactly so many tokens, special tokens included."""
-        words = "the river runs down to the mill and turns the wheel for the miller"
-            "the",
-            "river",
-            "runs",
-            "down",
-            "to",
-            "the",
-            "mill",
-            "and",
-            "turns",
-            "the",
-            "wheel",
-            "for",
-            "the",
-            "miller",
-        ]
-        text = " ".join(words[number % len(words)] for number in range(self.tokens - 2))
+        words = itertools.cycle(["the", "river", "runs", "down", "to", "the", "mill", "and", "turns", "its", "wheel"])
+        text = " ".join(itertools.islice(words, self.tokens - 2))
         (ids,) = tokenizer.encode([text])
         assert len(ids) == self.tokens, len(ids)
         given: object = text if self.kind == "texts" else ids.tolist()
@@ -169,7 +162,7 @@ def profiled(server: Millpond, load: Load, tokenizer: Tokenizer) -> str:
         environment |= {"MILLPOND_LISTEN_FD": str(listener.fileno())}
         environment.pop("MILLPOND_READY_FD", None)
         process = subprocess.Popen(
-            [sys.executable, "-m", "cProfile", "-o", str(output), "-m", "api"],
+            [sys.executable, "-c", PROFILED_API, str(output)],
             env=environment,
             pass_fds=[listener.fileno()],
         )
