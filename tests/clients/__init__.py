@@ -1,1 +1,1 @@
-"""Programs around clients that users bring, unmodified: each runs in the clients' environment, against a server's URL."""
+"""Programs around clients that users bring, unmodified: each runs in the clients' environment, against a URL."""

@@ -1,4 +1,4 @@
-"""Hugging Face's InferenceClient with TEI's routes for embeddings: at its root, as its documents have it, and by name."""
+"""Hugging Face's InferenceClient with TEI's routes for embeddings: at its root, as documented, and by name."""
 
 import asyncio
 

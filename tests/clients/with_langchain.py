@@ -5,11 +5,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-# tiktoken fetches its vocabularies; LiteLLM, installed beside it, ships the same files under the names of that cache.
-_LITELLM = importlib.util.find_spec("litellm")
-assert _LITELLM and _LITELLM.origin
-os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(_LITELLM.origin).parent / "litellm_core_utils/tokenizers")
-
 import openai
 from langchain_openai import OpenAIEmbeddings
 
@@ -18,6 +13,10 @@ from tests.clients.plain import TEXTS, assert_same, embeddings, run
 
 def main(url: str, model: str) -> None:
     check_texts(url, model)
+    # tiktoken fetches its vocabularies; LiteLLM, installed beside it, ships the same files, named as in that cache.
+    litellm = importlib.util.find_spec("litellm")
+    assert litellm and litellm.origin
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.origin).parent / "litellm_core_utils/tokenizers")
     check_foreign_ids(url, model)
 
 

@@ -1,15 +1,11 @@
 """mteb's own wrappers for servers like OpenAI's, each on a task of made data: similarity of texts, and reranking."""
 
-import os
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 import mteb
 import numpy as np
 from datasets import Dataset
+from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.sts import AbsTaskSTS
-from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import OpenAIAPIEncodeWrapper, OpenAIAPIRerankWrapper
 from scipy.stats import spearmanr

@@ -84,8 +84,12 @@ def check_retries(url: str, model: str) -> None:
         assert time.monotonic() - begun >= 1.0
         assert server.answered == [429, 503, 200]
     with faltering(url, Refusal(429)) as server:
-        raised(openai.RateLimitError, openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0),
-               model=model, input="water")
+        raised(
+            openai.RateLimitError,
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0),
+            model=model,
+            input="water",
+        )
         assert server.answered == [429]
 
 

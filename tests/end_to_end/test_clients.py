@@ -25,7 +25,7 @@ ON_THIS_MACHINE = {
 }
 
 # Its positions are computed, not learned: it takes the whole documents of Jina's example.
-LONG_RERANKER = {
+RERANKER = {
     "from": "families/modernbert-cross-encoder",
     "changes": {"config.json": {"max_position_embeddings": 4096}, "tokenizer_config.json": {"model_max_length": 4096}},
     "files": {},
@@ -35,12 +35,6 @@ LONG_RERANKER = {
 @pytest.fixture(scope="module")
 def embedder() -> Iterator[Millpond]:
     with serving(model=TINY_BERT) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def reranker() -> Iterator[Millpond]:
-    with serving(model=FAMILIES / "bert-cross-encoder") as server:
         yield server
 
 
@@ -59,8 +53,8 @@ def reward() -> Iterator[Millpond]:
 
 
 @pytest.fixture(scope="module")
-def long_reranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millpond]:
-    with serving(model=made(LONG_RERANKER, tmp_path_factory.mktemp("long") / "reranker")) as server:
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millpond]:
+    with serving(model=made(RERANKER, tmp_path_factory.mktemp("clients") / "reranker")) as server:
         yield server
 
 
@@ -93,7 +87,7 @@ def test_a_client_gets_embeddings(embedder: Millpond, client: str) -> None:
 
 @pytest.mark.parametrize("client", ["with_cohere_rerank", "with_litellm_rerank"])
 def test_a_client_ranks_documents(reranker: Millpond, client: str) -> None:
-    run_client(client, reranker.url, "bert-cross-encoder")
+    run_client(client, reranker.url, "reranker")
 
 
 def test_hugging_faces_client_classifies_texts(classifier: Millpond) -> None:
@@ -151,14 +145,13 @@ def test_teis_example_of_a_batch_is_a_list_of_vectors(embedder: Millpond) -> Non
     assert [len(vector) for vector in vectors] == [48, 48]
 
 
-def test_teis_example_of_reranking(long_reranker: Millpond) -> None:
+def test_teis_example_of_reranking(reranker: Millpond) -> None:
     ranks = curl(
-        long_reranker,
+        reranker,
         """curl ADDRESS/rerank \\
     -X POST \\
-    -d '{"query":"What is Deep Learning?", "texts": ["Deep Learning is not...", "Deep learning is..."], \\
-"raw_scores": false}' \\
-    -H 'Content-Type: application/json'""".replace("\\\n\"raw", '"raw'),
+    -d '{"query":"What is Deep Learning?", "texts": ["Deep Learning is not...", "Deep learning is..."]}' \\
+    -H 'Content-Type: application/json'""",
     )
     assert sorted(rank["index"] for rank in ranks) == [0, 1]
     assert ranks[0]["score"] >= ranks[1]["score"]
@@ -178,22 +171,18 @@ def test_teis_example_of_a_prediction(classifier: Millpond) -> None:
 
 
 JINA_DOCUMENTS = [
-    "Organic skincare for sensitive skin with aloe vera and chamomile: Imagine the soothing embrace of nature with our "
-    "organic skincare range, crafted specifically for sensitive skin.",
-    "New makeup trends focus on bold colors and innovative techniques: Step into the world of cutting-edge beauty with "
-    "this seasons makeup trends.",
-    "Bio-Hautpflege für empfindliche Haut mit Aloe Vera und Kamille: Erleben Sie die wohltuende Wirkung unserer "
-    "Bio-Hautpflege, speziell für empfindliche Haut entwickelt.",
-    "Neue Make-up-Trends setzen auf kräftige Farben und innovative Techniken: Tauchen Sie ein in die Welt der modernen "
-    "Schönheit mit den neuesten Make-up-Trends.",
+    "Organic skincare for sensitive skin with aloe vera and chamomile: Imagine the soothing embrace of nature.",
+    "New makeup trends focus on bold colors and innovative techniques: Step into the world of cutting-edge beauty.",
+    "Bio-Hautpflege für empfindliche Haut mit Aloe Vera und Kamille: Erleben Sie die wohltuende Wirkung.",
+    "Neue Make-up-Trends setzen auf kräftige Farben und innovative Techniken: Tauchen Sie ein in die Welt der Schönheit.",
     "针对敏感肌专门设计的天然有机护肤产品：体验由芦荟和洋甘菊提取物带来的自然呵护。",
 ]
 
 
-def test_jinas_example_of_reranking(long_reranker: Millpond) -> None:
+def test_jinas_example_of_reranking(reranker: Millpond) -> None:
     documents = json.dumps(JINA_DOCUMENTS, ensure_ascii=False)
     reply = curl(
-        long_reranker,
+        reranker,
         f"""curl ADDRESS/v1/rerank \\
   -H "Content-Type: application/json" \\
   -H "Authorization: Bearer jina_" \\
