@@ -174,7 +174,7 @@ JINA_DOCUMENTS = [
     "Organic skincare for sensitive skin with aloe vera and chamomile: Imagine the soothing embrace of nature.",
     "New makeup trends focus on bold colors and innovative techniques: Step into the world of cutting-edge beauty.",
     "Bio-Hautpflege für empfindliche Haut mit Aloe Vera und Kamille: Erleben Sie die wohltuende Wirkung.",
-    "Neue Make-up-Trends setzen auf kräftige Farben und innovative Techniken: Tauchen Sie ein in die Welt der Schönheit.",
+    "Neue Make-up-Trends setzen auf kräftige Farben und innovative Techniken: Tauchen Sie ein in die Welt der Mode.",
     "针对敏感肌专门设计的天然有机护肤产品：体验由芦荟和洋甘菊提取物带来的自然呵护。",
 ]
 
