@@ -23,10 +23,12 @@ def main(url: str, model: str) -> None:
         called = {"model": name, "query": QUERY, "documents": DOCUMENTS, "api_base": url + path, "api_key": "none"}
         reply = litellm.rerank(**called, return_documents=False)
         assert_ranked([(each["index"], each["relevance_score"]) for each in reply.results], wanted)
-        reply = litellm.rerank(**called, return_documents=True, top_n=len(DOCUMENTS))
-        texts = [each["document"]["text"] for each in reply.results if "document" in each]
-        # Cohere's version 2 has no documents in its replies.
-        assert texts == ([] if provider == "cohere" else [DOCUMENTS[each["index"]] for each in reply.results])
+        # Infinity's documents are strings, and Jina's, on the same route, are objects.
+        if provider != "infinity":
+            reply = litellm.rerank(**called, return_documents=True, top_n=len(DOCUMENTS))
+            assert_ranked([(each["index"], each["relevance_score"]) for each in reply.results], wanted)
+            texts = [each["document"]["text"] for each in reply.results]
+            assert texts == [DOCUMENTS[each["index"]] for each in reply.results]
     reply = litellm.rerank(**{**called, "model": f"jina_ai/{model}"}, top_n=2)
     assert_ranked([(each["index"], each["relevance_score"]) for each in reply.results], wanted, top=2)
 

@@ -73,7 +73,8 @@ def main(url: str, model: str) -> None:
 
 def check_similarity(url: str, model: str) -> None:
     """mteb's score is the one that plain calls give."""
-    client = OpenAIAPIEncodeWrapper(endpoint_url=url, model_name=model)
+    # By default it sends a list of conversations, which vLLM alone takes; with this, the texts themselves.
+    client = OpenAIAPIEncodeWrapper(endpoint_url=url, model_name=model, use_chat_template=False)
     found = mteb.evaluate(client, MadeSTS(), cache=None, show_progress_bar=False).task_results[0].get_score()
     first, second = (embeddings(url, model, [pair[side] for pair in PAIRS]) for side in (0, 1))
     cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)

@@ -34,7 +34,7 @@ def main(url: str, directory: str) -> None:
         assert server.answered == [503, 429, 200]
     refused = requests.post(f"{url}/get_reward", json={"query": ["water " * 500]}, timeout=60)
     assert refused.status_code in (400, 413), refused.text
-    assert "query[0]" in refused.text, refused.text
+    assert "query" in refused.text, refused.text
 
 
 def remote_rewards(url: str, body: dict[str, Any]) -> dict[str, Any]:
