@@ -2,17 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from api.errors import ApiError, bad_request
+from api.limiting import admitted
 from api.sequences import Sequences
 from api.serving import ServedModel
-from api.state import state_of, timings_of
+from api.state import caller_of, state_of, timings_of
+from api.timings import Timings
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
-from scheduler.messages import Failure, Item, Vector
+from scheduler.messages import Failure, Item, Result, Vector
 
 DEADLINE_HEADER = "Millpond-Deadline-Ms"
 
@@ -48,6 +51,10 @@ class _Deadline:
     seconds: float
     origin: str
 
+    def left(self, timings: Timings) -> float:
+        """Seconds until then; none or fewer when it has passed."""
+        return self.seconds - (time.perf_counter() - timings.began)
+
 
 async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
@@ -55,37 +62,54 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
 
     Raises:
-        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong, or what became of an
-            item.
+        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong, 403 for a lane that is
+            not the key's, 429 when the key's limits are reached, or what became of an item.
     """
     state, timings = state_of(request), timings_of(request)
     deadline, lane = _deadline(request, state.options.request_timeout), _lane(request)
-    seconds = deadline.seconds - (time.perf_counter() - timings.began)
+    caller = caller_of(request)
+    caller.check_lane(lane)
+    seconds = deadline.left(timings)
     if seconds <= 0:
         raise _gave_up(False, deadline)
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut
     request_id = state.new_request_id()
-    items = items_of(request_id, call, seconds)
-    with timings.stage("wait"):
-        waiting = asyncio.ensure_future(state.callers.submit(call.model.keys, lane, request_id, items))
-        leaving = asyncio.ensure_future(_disconnect(request))
-        try:
-            await asyncio.wait((waiting, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise _gave_up(leaving.done(), deadline)
-            results = waiting.result()
-        finally:
-            for task in (waiting, leaving):
-                task.cancel()
-            await asyncio.gather(waiting, leaving, return_exceptions=True)
+    items = items_of(request_id, call, seconds, caller.name)
+    async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
+        timings.allowance = admission.headers
+        results = await _results(request, call.model, lane, items, deadline)
     vectors = []
     for index, result in enumerate(results):
         if isinstance(result, Failure):
             raise _failure(call.sequences, index, result)
         assert isinstance(result, Vector)
-        vectors.append(result.data)
-    return vectors
+        vectors.append(result)
+    # Those of the item that came back last, as far as the worker's clocks tell.
+    last = max(vectors, key=lambda vector: vector.queued_us + vector.forward_us)
+    timings.add("queue", last.queued_us / 1e6)
+    timings.add("inference", last.forward_us / 1e6)
+    return [vector.data for vector in vectors]
+
+
+async def _results(
+    request: Request, model: ServedModel, lane: Lane, items: Sequence[Item], deadline: _Deadline
+) -> list[Result]:
+    """The items' results, waited for until the deadline, or until the caller leaves."""
+    left = deadline.left(timings_of(request))
+    with timings_of(request).stage("wait"):
+        submitted = state_of(request).callers.submit(model.keys, lane, items[0].request_id, items)
+        waiting = asyncio.ensure_future(submitted)
+        leaving = asyncio.ensure_future(_disconnect(request))
+        try:
+            await asyncio.wait((waiting, leaving), timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise _gave_up(leaving.done(), deadline)
+            return waiting.result()
+        finally:
+            for task in (waiting, leaving):
+                task.cancel()
+            await asyncio.gather(waiting, leaving, return_exceptions=True)
 
 
 def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, tenant: str = "") -> list[Item]:

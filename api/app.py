@@ -12,12 +12,16 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from api.authenticating import Authenticating
 from api.canary import Canary
 from api.dialect import Dialect
 from api.errors import answer_errors
+from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
-from api.routes import embeddings, health, models, rerank, reward
+from api.protocol.cohere import cohere_error
+from api.protocol.reranking import rerank_error
+from api.routes import cohere, embeddings, health, models, rerank, reward
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -29,7 +33,8 @@ log = logging.getLogger(__name__)
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(embeddings.router),
     Dialect(reward.router),
-    Dialect(rerank.router),
+    Dialect(rerank.router, rerank_error),
+    Dialect(cohere.router, cohere_error),
     Dialect(models.router),
     Dialect(health.router),
 )
@@ -68,6 +73,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     for dialect in DIALECTS:
         app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
+    app.add_middleware(Authenticating, keyring=Keyring.of(options))
     app.add_middleware(Observing)
     return app
 

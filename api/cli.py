@@ -1,10 +1,10 @@
-"""The command line: `millpond serve`, one command for each role, and `millpond inspect`."""
+"""The command line: `millpond serve`, one command for each role, `millpond keys` and `millpond inspect`."""
 
 import sys
 from importlib.metadata import version
 
 from api.errors import LaunchError
-from api.options import COMMANDS, INSPECT, parse, parse_inspect
+from api.options import COMMANDS, INSPECT, KEYS, parse, parse_inspect
 
 
 def main() -> int:
@@ -25,11 +25,15 @@ def main() -> int:
             from api.inspecting import inspect
 
             return inspect(shown, as_json)
-        options = parse(arguments[0], arguments[1:])
+        if arguments[0] == KEYS:
+            from api.keys_command import keys
+
+            return keys(arguments[1:])
+        parsed = parse(arguments[0], arguments[1:])
         # Imported only now: `--help` and a wrong flag are answered at once.
         from api.launcher import launch
 
-        return launch(arguments[0], options)
+        return launch(arguments[0], parsed)
     except LaunchError as error:
         print(f"millpond: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from api.answering import PoolingCall, pooled
 from api.errors import bad_request
+from api.quantizing import BITS, EmbeddingType, packs_bits
 from api.sequences import Sequences
 from api.serving import ServedModel
 from pooling.architectures import Head
@@ -95,3 +96,20 @@ def cosines(left: Vectors, right: Vectors) -> NDArray[np.float32]:
     products = (left * right).sum(axis=-1)
     lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
     return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0), dtype=np.float32)
+
+
+def check_types(model: ServedModel, kinds: Sequence[EmbeddingType], dimensions: int | None, field: str) -> None:
+    """Raises a 400 when vectors of this length cannot be had as one of these types.
+
+    Args:
+        dimensions: as the request says; None is the model's own.
+        field: what the request calls the types.
+    """
+    length = dimensions or model.spec.embedding_dimensions
+    packed = next((kind for kind in kinds if packs_bits(kind)), None)
+    if packed is not None and length % BITS:
+        raise bad_request(
+            f"{field} is {packed}, which puts {BITS} numbers into a byte, and the vectors have {length}: ask for a "
+            f"number of dimensions that {BITS} divides, or for another type.",
+            field,
+        )

@@ -7,17 +7,18 @@ the flag wins. The launcher hands options on to the roles it starts through the 
 import argparse
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from api.errors import LaunchError
 
-SERVE, API, SCHEDULER, WORKER, INSPECT = "serve", "api", "scheduler", "worker", "inspect"
+SERVE, API, SCHEDULER, WORKER = "serve", "api", "scheduler", "worker"
+INSPECT, KEYS = "inspect", "keys"
 _ALL = (SERVE, API, SCHEDULER, WORKER)
 
 ENVIRONMENT_PREFIX = "MILLPOND_"
@@ -27,11 +28,15 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 @dataclass(frozen=True)
 class Shown:
-    """How an option appears in `--help`: its group, its value's name or unit, and the commands that take it."""
+    """How an option appears in `--help`: its group, its value's name or unit, and the commands that take it.
+
+    One that is repeated is a list: the flag may come several times, the variable holds the values with commas between.
+    """
 
     group: str
     value: str
     commands: Sequence[str] = _ALL
+    repeated: bool = False
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -56,14 +61,32 @@ class Options(BaseModel):
         600.0, gt=0, description="longest wait of a call for its result; then it is answered 504"
     )
 
+    api_key: Annotated[tuple[SecretStr, ...], Shown("access", "KEY", (SERVE, API), repeated=True)] = Field(
+        (), description="key with full rights; flags are seen by everyone on the machine, the variable is not"
+    )
+    key_file: Annotated[Path | None, Shown("access", "FILE", (SERVE, API, KEYS))] = Field(
+        None,
+        description="keys with names, rights and limits, for `millpond keys` and by hand (default: keys.toml in "
+        "--data-dir, when it is there)",
+    )
+    insecure: Annotated[bool, Shown("access", "", (SERVE, API))] = Field(
+        False, description="listen beyond loopback though no key is asked for"
+    )
+
     model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER, INSPECT))] = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve"
+        "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve; repeated: several"
+    )
+    models_file: Annotated[Path | None, Shown("model", "FILE", (SERVE, API, WORKER))] = Field(
+        None, description="several models, each with its options (TOML, a section [models.NAME] each), for --model"
     )
     revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="branch, tag or commit of a model from the hub"
     )
     served_model_name: Annotated[str | None, Shown("model", "NAME", (SERVE, API, WORKER))] = Field(
-        None, min_length=1, description="name in requests and replies (default: the hub id, or the directory's name)"
+        None,
+        min_length=1,
+        description="name in requests and replies (default: the hub id, or the directory's name); repeated: of the "
+        "models in order, or further names of the only one",
     )
     runner: Annotated[Literal["auto", "pooling"], Shown("model", "RUNNER", (SERVE, API, WORKER, INSPECT))] = Field(
         "auto", description="auto or pooling; Millpond runs nothing but pooling models"
@@ -107,9 +130,9 @@ class Options(BaseModel):
         1, description="api processes that share the port"
     )
 
-    data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE,))] = Field(
+    data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, KEYS))] = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
-        description="the embedded Redis and its files live here (default: ~/.local/share/millpond)",
+        description="the embedded Redis, its files and the key file live here (default: ~/.local/share/millpond)",
     )
     cache_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, WORKER, INSPECT))] = Field(
         default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"),
@@ -118,6 +141,9 @@ class Options(BaseModel):
     redis_url: Annotated[str | None, Shown("storage", "URL")] = Field(
         None, description="Redis 6.2 or newer (default for serve: an embedded one; else redis://127.0.0.1:6379/0)"
     )
+    engine_worker_queue_port: Annotated[Port | None, Shown("storage", "PORT", (SERVE,))] = Field(
+        None, description="port on which the embedded Redis listens too, on this machine, for workers started apart"
+    )
     broker_url: Annotated[str | None, Shown("storage", "URL")] = Field(
         None, description="Redis that carries Celery, if it is another (default: --redis-url)"
     )
@@ -125,6 +151,15 @@ class Options(BaseModel):
     log_format: Annotated[Literal["text", "json"], Shown("logging", "FORMAT")] = Field(
         "text", description="lines for people (text) or for collectors (json)"
     )
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _keys_apart(cls, given: str | Sequence[str]) -> list[str]:
+        values = [given] if isinstance(given, str) else given
+        keys = [key.strip() for value in values for key in value.split(",")]
+        if not all(key and key.isascii() and key.isprintable() and " " not in key for key in keys):
+            raise ValueError("a key is printable ASCII without blanks, and a comma stands between two")
+        return keys
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -138,14 +173,17 @@ class Options(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
-            flag = flag_of(str(first["loc"][0]))
-            raise LaunchError(f"{flag} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
+            name = str(first["loc"][0])
+            # A wrong key is often a right one with a slip, and this line may end in a log.
+            given = "what was given" if name == "api_key" else repr(first["input"])
+            reason = first["msg"].removeprefix("Value error, ")
+            raise LaunchError(f"{flag_of(name)} cannot be {given}: {reason.lower()}.") from error
 
     def environment(self) -> dict[str, str]:
-        """These options as variables, for a role."""
+        """These options as variables, for a role; without the keys, which only the api may know."""
         return {
             ENVIRONMENT_PREFIX + name.upper(): str(value)
-            for name, value in self.model_dump(mode="json").items()
+            for name, value in self.model_dump(mode="json", exclude={"api_key"}).items()
             if value is not None
         }
 
@@ -153,6 +191,11 @@ class Options(BaseModel):
 def flag_of(name: str) -> str:
     """The flag of an option."""
     return "--" + name.replace("_", "-")
+
+
+def shown(name: str) -> Shown:
+    """How an option appears."""
+    return next(each for each in Options.model_fields[name].metadata if isinstance(each, Shown))
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -172,13 +215,40 @@ class _OneSentenceParser(argparse.ArgumentParser):
         raise LaunchError(f"{self.prog}: {message}. `{self.prog} --help` lists what there is.")
 
 
-def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
-    """The options of one command, from its flags and the environment.
+@dataclass(frozen=True)
+class Parsed:
+    """A command line.
+
+    Attributes:
+        options: all options, with the first model where there are several.
+        models, names: each --model and each --served-model-name, as often as they were given.
+        values: what was given, unchecked.
+    """
+
+    options: Options
+    models: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+REPEATED = {"model": "models", "served_model_name": "names"}
+"""Options of one model that a command takes several times, for several."""
+
+
+def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Parsed:
+    """What one command is told by its flags and the environment.
 
     Raises:
         LaunchError: a flag or a value is wrong.
     """
-    return Options.checked({**_from_environment(environment), **_found(_parser(command), arguments)})
+    values = {**_from_environment(environment), **_found(_parser(command), arguments)}
+    repeated = {}
+    for name, field in REPEATED.items():
+        given = values.get(name, [])
+        repeated[field] = tuple(given if isinstance(given, list) else [given])
+        if repeated[field]:
+            values[name] = repeated[field][0]
+    return Parsed(Options.checked(values), **repeated, values=values)
 
 
 def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Options, bool]:
@@ -200,17 +270,41 @@ def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.
     return Options.checked({**_from_environment(environment), **found}), as_json
 
 
+def parse_more(
+    command: str,
+    action: str,
+    arguments: Sequence[str],
+    add_own: Callable[[argparse.ArgumentParser], None],
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[Options, dict[str, Any]]:
+    """The options of one action of a command, and the values of the arguments that are its own; raises as `parse` does.
+
+    Args:
+        add_own: adds the action's own arguments to the parser.
+    """
+    parser = _parser(command)
+    parser.prog += f" {action}"
+    add_own(parser)
+    found = _found(parser, arguments)
+    own = {name: found.pop(name) for name in list(found) if name not in Options.model_fields}
+    return Options.checked({**_from_environment(environment), **found}), own
+
+
 def _parser(command: str) -> _OneSentenceParser:
     parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
     groups: dict[str, Any] = {}
     for name, field in Options.model_fields.items():
-        shown = next(each for each in field.metadata if isinstance(each, Shown))
-        if command not in shown.commands:
+        how = shown(name)
+        if command not in how.commands:
             continue
-        if shown.group not in groups:
-            groups[shown.group] = parser.add_argument_group(shown.group)
-        groups[shown.group].add_argument(
-            flag_of(name), dest=name, metavar=shown.value, default=argparse.SUPPRESS, help=_help(name, field)
+        if how.group not in groups:
+            groups[how.group] = parser.add_argument_group(how.group)
+        repeated = how.repeated or (name in REPEATED and command != INSPECT)
+        kind: dict[str, Any] = {"metavar": how.value, "action": "append" if repeated else "store"}
+        if field.annotation is bool:
+            kind = {"action": "store_true"}
+        groups[how.group].add_argument(
+            flag_of(name), dest=name, default=argparse.SUPPRESS, help=_help(name, field), **kind
         )
     return parser
 
@@ -227,7 +321,7 @@ def _found(parser: _OneSentenceParser, arguments: Sequence[str]) -> dict[str, An
 
 def _help(name: str, field: FieldInfo) -> str:
     text = str(field.description)
-    if field.default is not None and field.default_factory is None:
+    if field.default not in (None, False, ()) and field.default_factory is None:
         text += f" (default: {field.default})"
     return f"{text} [{ENVIRONMENT_PREFIX}{name.upper()}]".replace("%", "%%")
 
@@ -237,6 +331,7 @@ _DESCRIPTIONS = {
     API: "Runs the HTTP api alone, against a Redis shared with schedulers and workers.",
     SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
     WORKER: "Runs workers alone, each with an engine of its own.",
+    KEYS: "Adds, lists and revokes the keys with which callers are let in: `millpond keys add|list|revoke`.",
     INSPECT: "Shows how a model would be served, and what decided it: reads its small files only, and starts nothing.",
 }
 

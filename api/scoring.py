@@ -1,7 +1,7 @@
 """How relevant documents are to queries, for every dialect that asks: by a cross encoder, or by likeness."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from fastapi import Request
@@ -11,7 +11,7 @@ from api.answering import PoolingCall, pooled
 from api.embedding import check_embeds, cosines, embedded, stacked
 from api.errors import ApiError, bad_request
 from api.pairing import Pairing
-from api.sequences import Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
+from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
 from api.serving import ServedModel
 from api.state import state_of, timings_of
 from pooling.activations import Scores, activated
@@ -160,9 +160,17 @@ async def _by_likeness(
     timings = timings_of(request)
     asked = await texts_within(timings, model, fields.query, [group.query for group in groups], truncation)
     documents = [text for group in groups for text in group.documents]
-    read = await texts_within(timings, model, fields.documents, documents, truncation)
+    read = await texts_within(timings, model, fields.documents, documents, _of_documents(truncation, model))
     both = Sequences(fields.documents, [*asked.ids, *read.ids], cut=asked.cut + read.cut)
     vectors = stacked(await embedded(request, model, both, priority=priority))
     owners = np.repeat(np.arange(len(groups)), [len(group.documents) for group in groups])
     scores = cosines(vectors[: len(groups)][owners], vectors[len(groups) :])
     return Relevance(scores, COSINE, both.tokens)
+
+
+def _of_documents(truncation: Truncation, model: ServedModel) -> Truncation:
+    """The truncation of documents that are read alone, where the caller has said how long each may be."""
+    if truncation.document_tokens is None:
+        return truncation
+    most = model.spec.max_model_len if truncation.tokens in (None, MODEL_MAXIMUM) else truncation.tokens
+    return replace(truncation, tokens=min(truncation.document_tokens + model.special_tokens, most))

@@ -23,12 +23,15 @@ class Truncation:
         side: where tokens are taken away.
         field: the field of the request that says so.
         remedy: what a caller may send who wants them cut, for the message that refuses them.
+        document_tokens: to how many of its own tokens a document is cut before it is paired with a query; None: it is
+            not.
     """
 
     tokens: int | None = None
     side: Side = "right"
     field: str = "truncate_prompt_tokens"
     remedy: str = '"truncate_prompt_tokens": -1'
+    document_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Limit:
     may_cut: bool
     side: Side
     remedy: str
+    document_tokens: int | None = None
 
     @classmethod
     def of(cls, truncation: Truncation, model: ServedModel) -> "Limit":
@@ -75,7 +79,8 @@ class Limit:
         """
         longest, wanted = model.spec.max_model_len, truncation.tokens
         if wanted is None or wanted == MODEL_MAXIMUM:
-            return cls(longest, wanted is not None, truncation.side, truncation.remedy)
+            may_cut = wanted is not None
+            return cls(longest, may_cut, truncation.side, truncation.remedy, truncation.document_tokens)
         fewest = model.special_tokens + 1
         if not fewest <= wanted <= longest:
             raise bad_request(
@@ -83,7 +88,7 @@ class Limit:
                 f"one more) to {longest} (--max-model-len).",
                 truncation.field,
             )
-        return cls(wanted, True, truncation.side, truncation.remedy)
+        return cls(wanted, True, truncation.side, truncation.remedy, truncation.document_tokens)
 
     def too_long(self, place: str, tokens: int, counted: bool = True) -> ApiError:
         """The 400 for a sequence over the limit that may not be cut.
@@ -172,12 +177,16 @@ def pairs_within(limit: Limit, pairs: Sequence[EncodedPair], fields: PairFields)
             raise bad_request(
                 f"{place} and the {fields.query} have no tokens: leave it out.", fields.documents, "empty"
             )
-        if len(pair.ids) <= limit.tokens:
+        wanted = len(pair.ids)
+        if limit.document_tokens is not None:
+            wanted -= max(0, len(pair.second) - limit.document_tokens)
+        if wanted > limit.tokens and not limit.may_cut:
+            raise limit.too_long(f"{place} with the {fields.query}", wanted)
+        wanted = min(wanted, limit.tokens)
+        if wanted == len(pair.ids):
             continue
-        if not limit.may_cut:
-            raise limit.too_long(f"{place} with the {fields.query}", len(pair.ids))
         try:
-            fitting[index] = pair.cut(limit.tokens)
+            fitting[index] = pair.cut(wanted)
         except ValueError as error:
             raise bad_request(
                 f"{fields.query} leaves no room for {place} within {limit.tokens} tokens: shorten the {fields.query}.",

@@ -1,11 +1,11 @@
 """The served models as the api sees them: names, limits, tokenizers. No weights, no Paddle."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from api.errors import ApiError, LaunchError
 from api.options import Options
@@ -75,14 +75,6 @@ def example_call(directory: Path, options: Options) -> tuple[str, dict[str, obje
     return ROUTES["reward"], {"messages": answered}
 
 
-def served_name(options: Options) -> str:
-    """The name of the model towards callers: the option, else the hub id, else the directory's name."""
-    if options.served_model_name:
-        return options.served_model_name
-    path = Path(options.model)
-    return path.resolve().name if path.is_dir() else options.model
-
-
 @dataclass(frozen=True)
 class Served:
     """One model as the launcher settled it.
@@ -98,6 +90,21 @@ class Served:
     checkpoint: Path
     options: Options
     aliases: tuple[str, ...] = ()
+
+    def encode(self) -> dict[str, object]:
+        """As a JSON object, for a variable of the environment."""
+        return {
+            "name": self.name,
+            "checkpoint": str(self.checkpoint),
+            "options": self.options.environment(),
+            "aliases": self.aliases,
+        }
+
+    @classmethod
+    def decode(cls, found: Mapping[str, Any]) -> Self:
+        """What `encode` wrote."""
+        options = Options.from_environment(found["options"])
+        return cls(found["name"], Path(found["checkpoint"]), options, tuple(found["aliases"]))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import cast
 from fastapi import Request
 from redis.asyncio import Redis
 
+from api.callers import Caller
 from api.canary import Canary
 from api.options import Options
 from api.serving import Models, ServedModel
@@ -44,6 +45,11 @@ def timings_of(request: Request) -> Timings:
     return cast("Timings", request.state.timings)
 
 
+def caller_of(request: Request) -> Caller:
+    """Who calls, by the key of the request."""
+    return cast("Caller", request.state.caller)
+
+
 def chosen_model(request: Request, name: str | None, *tasks: str) -> ServedModel:
     """The model that a request names, for one of these tasks.
 
@@ -51,9 +57,10 @@ def chosen_model(request: Request, name: str | None, *tasks: str) -> ServedModel
         name: as the request writes it; None, "" and "default" mean the first model served.
 
     Raises:
-        ApiError: 404 there is none of this name, 400 it is served for other tasks.
+        ApiError: 404 there is none of this name, 403 it is not for the caller's key, 400 it is served for other tasks.
     """
     model = state_of(request).models.find(name)
+    caller_of(request).check_model(model.name)
     timings = timings_of(request)
     timings.model, timings.device = model.name, model.device
     model.check_task(*tasks)

@@ -1,7 +1,7 @@
 """What one HTTP request has taken, stage by stage, and how its reply says so."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from scheduler.metrics import STAGE_SECONDS
@@ -18,6 +18,7 @@ class Timings:
         device: where that model runs, for those who ask TEI's headers.
         tokens, characters: what was read of its inputs.
         cut: how many of its inputs were longer than the limit and were cut.
+        allowance: where the caller's key stands with its limits, as headers.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class Timings:
         self.tokens = 0
         self.characters = 0
         self.cut = 0
+        self.allowance: Mapping[str, str] = {}
         self._seconds: dict[str, float] = {}
         self._last = self.began
 
@@ -53,7 +55,9 @@ class Timings:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The reply's headers: Server-Timing (W3C), and those of text-embeddings-inference, all in milliseconds."""
-        found = [(CUT_HEADER, b"%d" % self.cut)] if self.cut else []
+        found = [(name.encode(), value.encode()) for name, value in self.allowance.items()]
+        if self.cut:
+            found.append((CUT_HEADER, b"%d" % self.cut))
         if not self._seconds:
             return found
         now = time.perf_counter()

@@ -25,9 +25,11 @@ from pooling.layers.attention import (
 )
 from pooling.models import model_class
 from pooling.models.interface import PoolingModel
+from pooling.overrides import refusal
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
 from pooling.parallel import group
 from pooling.pooler import Pooler, Rows, finished_embedding, finished_scores
+from pooling.pooler_config import Activation, PoolingType
 from pooling.precision import Precision, as_type, building, precision_on
 from pooling.weights import load_weights
 
@@ -65,12 +67,16 @@ class PoolingInput:
         second_from: the place where the second text of a pair begins; None for a single text.
         dimensions: the length of an embedding, one of the spec's supported_dimensions; None means the spec's own.
         normalize: whether an embedding has length 1; None means as the spec says.
+        pooling_type: which rows become its result; None means as the spec says.
+        activation: what is applied to its scores; None means as the spec says.
     """
 
     ids: TokenIds
     second_from: int | None = None
     dimensions: int | None = None
     normalize: bool | None = None
+    pooling_type: PoolingType | None = None
+    activation: Activation | None = None
 
 
 class PoolingEngine(Protocol):
@@ -175,10 +181,11 @@ class Engine:
         """The rows of each input's result, little-endian float32 [rows, numbers], in the order of the inputs.
 
         There is one row, unless the pooling type is ALL (a row for each token) or STEP (one for each step). Its
-        numbers are an embedding, or scores.
+        numbers are an embedding, or scores. Inputs of several pooling types share one forward.
 
         Raises:
-            InputError: a sequence is empty, too long or out of the vocabulary, or its dimensions are not supported.
+            InputError: a sequence is empty, too long or out of the vocabulary, or its dimensions, pooling type or
+                activation are not for this model.
         """
         for position, given in enumerate(inputs):
             self._check(position, given)
@@ -193,12 +200,19 @@ class Engine:
         for chunk in chunks_by_length([len(given.ids) for given in inputs], self.chunk_tokens):
             taken = [inputs[position] for position in chunk]
             batch = PackedBatch.of([each.ids for each in taken], [each.second_from for each in taken])
-            ends = np.cumsum(self._pooler.counts(batch))
-            for position, each, rows in zip(chunk, taken, np.split(self._rows(batch), ends[:-1]), strict=True):
+            kinds = self._kinds(taken)
+            ends = np.cumsum(self._pooler.counts(batch, kinds))
+            for position, each, rows in zip(chunk, taken, np.split(self._rows(batch, kinds), ends[:-1]), strict=True):
                 results[position] = self._finished(rows, each)
         return [results[position] for position in range(len(inputs))]
 
-    def _rows(self, batch: PackedBatch) -> Rows:
+    def _kinds(self, inputs: Sequence[PoolingInput]) -> list[PoolingType] | None:
+        """How each input is pooled; None where all are as the model says, which is the rule."""
+        if all(each.pooling_type is None for each in inputs):
+            return None
+        return [each.pooling_type or self.spec.pooler.pooling_type for each in inputs]
+
+    def _rows(self, batch: PackedBatch, kinds: Sequence[PoolingType] | None) -> Rows:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
         short = batch.token_ids.size <= self.eager_tokens
         long = batch.grid.shape[1] > LONGEST_AT_ONCE
@@ -208,7 +222,7 @@ class Engine:
             # A compiled program always adds a mask, so that there is only one program.
             index = attention_index(batch, self._model.plan, always_masked=compiled is not None)
             ids, positions, segments = map(paddle.to_tensor, (batch.token_ids, batch.positions, batch.segments))
-            rows = self._pooler(forward(ids, positions, segments, index), batch)
+            rows = self._pooler(forward(ids, positions, segments, index), batch, kinds)
             for layer in (self._model.head, *self._dense):
                 # A batch without a single step has no rows.
                 rows = layer(rows) if layer is not None and rows.shape[0] else rows
@@ -218,7 +232,7 @@ class Engine:
     def _finished(self, rows: Rows, given: PoolingInput) -> Rows:
         pooler = self.spec.pooler
         if self.spec.head is not Head.NONE:
-            return finished_scores(rows, pooler.activation, self.spec.good_label)
+            return finished_scores(rows, given.activation or pooler.activation, self.spec.good_label)
         normalize = pooler.normalize if given.normalize is None else given.normalize
         return finished_embedding(rows, given.dimensions or self.spec.embedding_dimensions, normalize)
 
@@ -241,6 +255,9 @@ class Engine:
                 f"Input {position} asks for {given.dimensions} dimensions: this model supports "
                 f"{choices if len(supported) > 1 else f'only its own {choices}'}."
             )
+        refused = refusal(self.spec, given.pooling_type, given.activation)
+        if refused is not None:
+            raise InputError(f"Input {position}: {refused}")
 
 
 def _compiled(model: PoolingModel) -> Forward:

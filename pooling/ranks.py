@@ -25,6 +25,7 @@ from pooling.config import ModelOptions
 from pooling.device import DEVICE_VARIABLE, THREADS_VARIABLE, device_of_rank, select_device
 from pooling.engine import PoolingInput
 from pooling.parallel import join
+from pooling.pooler_config import Activation, PoolingType
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +118,42 @@ class Ranks:
 def encode_inputs(inputs: Sequence[PoolingInput]) -> bytes:
     """The inputs of a forward as msgpack."""
     packed: bytes = msgpack.packb(
-        [[each.ids.astype("<i4").tobytes(), each.second_from, each.dimensions, each.normalize] for each in inputs]
+        [
+            [
+                each.ids.astype("<i4").tobytes(),
+                each.second_from,
+                each.dimensions,
+                each.normalize,
+                each.pooling_type,
+                each.activation,
+            ]
+            for each in inputs
+        ]
     )
     return packed
 
 
 def decode_inputs(data: bytes) -> list[PoolingInput]:
     """The inputs that `encode_inputs` wrote."""
-    return [PoolingInput(np.frombuffer(ids, "<i4"), *rest) for ids, *rest in msgpack.unpackb(data)]
+    return [_input_of_fields(*fields) for fields in msgpack.unpackb(data)]
+
+
+def _input_of_fields(
+    ids: bytes,
+    second_from: int | None,
+    dimensions: int | None,
+    normalize: bool | None,
+    pooling_type: str | None,
+    activation: str | None,
+) -> PoolingInput:
+    return PoolingInput(
+        np.frombuffer(ids, "<i4"),
+        second_from,
+        dimensions,
+        normalize,
+        None if pooling_type is None else PoolingType(pooling_type),
+        None if activation is None else Activation(activation),
+    )
 
 
 def send(stream: IO[bytes], message: bytes) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import OrderedDict
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,15 +20,12 @@ from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
 from scheduler.fleet import Fleet, Worker
 from scheduler.keys import LANES, ModelKeys
-from scheduler.messages import Entry, Posting
-from scheduler.policy import next_batch
-from scheduler.queue import LaneReader, Waiting
+from scheduler.messages import Posting
+from scheduler.queue import READ_COUNT, LaneReader, drop
 from scheduler.settings import TICK_SECONDS
+from scheduler.window import Window
 
 log = logging.getLogger(__name__)
-
-WINDOW = 4_096
-"""Items of a lane held in memory at once. The rest waits in Redis, where it costs this process nothing."""
 
 
 class Broker(Protocol):
@@ -77,7 +73,7 @@ class Term:
         self._keys = keys
         self._token = token
         self._broker = broker
-        self._window: dict[int, OrderedDict[Entry, Waiting]] = {number: OrderedDict() for number in range(len(LANES))}
+        self._window = Window()
         self._fleet = Fleet(redis, keys)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -109,15 +105,14 @@ class Term:
         reader = LaneReader(self._redis, self._keys)
         while True:
             self._room.clear()
-            lanes = [number for number, held in self._window.items() if len(held) < WINDOW]
+            lanes = self._window.lanes_with_room()
             if not lanes:
                 await self._room.wait()
                 continue
             # With a lane left out, the read must end soon: room in it would go unnoticed.
             block_ms = BLOCK_MS if len(lanes) == len(LANES) else 50
             found = await reader.read(lanes, block_ms)
-            for waiting in found:
-                self._window[waiting.entry.lane][waiting.entry] = waiting
+            self._window.add(found)
             if found:
                 self._wake.set()
 
@@ -137,12 +132,16 @@ class Term:
                 self._wake.set()
 
     async def _keep_office(self) -> None:
-        """Renews the leadership, takes back leases that ran out, and looks at the workers: wake-ups may get lost."""
+        """Renews the leadership, takes back leases that ran out, drops what is late, and looks at the workers.
+
+        The last because wake-ups may get lost.
+        """
         while True:
             await asyncio.sleep(TICK_SECONDS)
             if not await leases.lead(self._keys, self._token).run(self._redis):
                 raise LeadershipLostError(f"another scheduler leads {self._keys.model}")
             await self._take_back_expired()
+            await self._drop_expired()
             await self._look_at_workers()
             self._wake.set()
 
@@ -154,6 +153,18 @@ class Term:
             reply = await step.run(self._redis)
             if reply:
                 log.warning("lease of batch %s ran out: %d items go back, %d given up", batch_id.decode(), *reply)
+
+    async def _drop_expired(self) -> None:
+        """Drops items whose deadline has passed: they would take the place of others in the next batch.
+
+        This process's clock only chooses whom to ask about; Redis's decides, and what it keeps stays in the window.
+        """
+        expired = self._window.expired(_now_ms())
+        for begin in range(0, len(expired), READ_COUNT):
+            asked = expired[begin : begin + READ_COUNT]
+            gone = await drop(self._keys, asked).run(self._redis)
+            self._window.remove(entry for entry, is_gone in zip(asked, gone, strict=True) if is_gone)
+            self._room.set()
 
     async def _look_at_workers(self) -> None:
         for worker_id in await self._fleet.refresh():
@@ -172,7 +183,8 @@ class Term:
 
     async def _send_next(self, worker: Worker) -> bool:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
-        batch = next_batch({n: held.values() for n, held in self._window.items()}, worker.budget, _now_ms())
+        await self._drop_expired()
+        batch = self._window.next_batch(worker.budget, _now_ms())
         if not batch:
             return False
         batch_id, entries = uuid.uuid4().hex, [waiting.entry for waiting in batch]
@@ -185,8 +197,7 @@ class Term:
             # The count kept here was wrong: a wake-up was lost, or the worker holds what an earlier leader sent.
             await self._look_at_workers()
             return True
-        for waiting in batch:
-            del self._window[waiting.entry.lane][waiting.entry]
+        self._window.remove(entries)
         self._room.set()
         if outcome:
             worker.held += 1

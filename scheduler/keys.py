@@ -52,7 +52,10 @@ class ModelKeys:
         object.__setattr__(self, "root", f"{PREFIX}{{{quote(self.model, safe='')}}}:")
 
     def lane(self, lane: Lane) -> str:
-        """Stream: the items of a class, oldest first. Fields, in order: request, index, item, attempts, reasons."""
+        """Stream: the items of a class, oldest first.
+
+        Fields, in order: request, index, item, attempts, reasons, deadline.
+        """
         return f"{self.root}lane:{lane}"
 
     @property
@@ -71,7 +74,10 @@ class ModelKeys:
         return f"{self.root}result:"
 
     def request(self, request_id: str) -> str:
-        """Hash with TTL: count, remaining, channel. Gone once its caller has the results or has left."""
+        """Hash with TTL: count, remaining, channel and, where it has one, deadline (Unix ms).
+
+        Gone once its caller has the results or has left.
+        """
         return self.request_prefix + request_id
 
     def result(self, request_id: str) -> str:
@@ -118,7 +124,12 @@ class ModelKeys:
 
     @property
     def counters(self) -> str:
-        """Hash: items and tokens by outcome, counted in the step that decides the outcome."""
+        """Hash: items and tokens by outcome, counted in the step that decides the outcome.
+
+        An item ends as one of: items_answered; items_given_up; items_abandoned (its caller left before a worker began
+        with it); items_expired (its deadline passed before that); items_unwanted (a worker did begin with it, for
+        nobody). On the way it may have been counted in items_returned, and a second run of it in items_repeated.
+        """
         return f"{self.root}counters"
 
     @property
@@ -130,3 +141,24 @@ class ModelKeys:
     def scheduler_channel(self) -> str:
         """Channel: wakes the dispatcher. `slot WORKER`: it has become free; `worker`: one has come."""
         return f"{self.root}scheduler"
+
+
+@dataclass(frozen=True)
+class TenantKeys:
+    """The keys of one tenant whose use is limited. No model's hash tag holds a colon, so none is the same."""
+
+    tenant: str
+    root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", f"{PREFIX}{{tenant:{quote(self.tenant, safe='')}}}:")
+
+    @property
+    def usage(self) -> str:
+        """Hash with TTL: used (tokens), at (ms, when that was so), call_ms (how long a call takes in the mean)."""
+        return f"{self.root}usage"
+
+    @property
+    def calls(self) -> str:
+        """Sorted set with TTL: call id -> the Redis time in milliseconds at which its lease runs out."""
+        return f"{self.root}calls"

@@ -3,6 +3,7 @@
 Everything is msgpack or raw little-endian bytes. Each message is an immutable value with `encode` and `decode`.
 """
 
+import struct
 from dataclasses import dataclass
 
 import msgpack
@@ -13,8 +14,13 @@ TOKEN_BYTES = 4
 RUN_BATCH = "millpond.run_batch"
 """The name of the one Celery task, shared by the scheduler that sends it and the worker that runs it."""
 
-_VECTOR = b"v"
+_VECTOR = b"w"
+_UNTIMED_VECTOR = b"v"  # written by earlier versions
 _ERROR = b"e"
+
+# What stands before the values of a vector: its letter, then two little-endian unsigned numbers of 32 bits.
+_VECTOR_HEAD = struct.Struct("<cII")
+_LONGEST_US = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +57,9 @@ class Item:
         """The item as msgpack."""
         pooling = (self.dimensions, self.normalize, self.second_from)
         order = (self.priority, self.tenant, self.deadline_ms)
+        overrides = (self.pooling_type, self.activation)
         packed: bytes = msgpack.packb(
-            [
-                self.request_id,
-                self.index,
-                self.ids,
-                self.created_ms,
-                *pooling,
-                *order,
-                self.pooling_type,
-                self.activation,
-            ]
+            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides]
         )
         return packed
 
@@ -78,13 +76,20 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A pooled sequence: little-endian float32 values."""
+    """A pooled sequence: little-endian float32 values.
+
+    `queued_us` are the microseconds from the item's acceptance until a worker began with it, `forward_us` those of the
+    forward that it shared with others of its micro-batch. More than 71 minutes count as 71 minutes.
+    """
 
     data: bytes
+    queued_us: int = 0
+    forward_us: int = 0
 
     def encode(self) -> bytes:
-        """One letter for the kind, then the values."""
-        return _VECTOR + self.data
+        """One letter for the kind, the two times, then the values."""
+        queued, forward = min(self.queued_us, _LONGEST_US), min(self.forward_us, _LONGEST_US)
+        return _VECTOR_HEAD.pack(_VECTOR, queued, forward) + self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,12 @@ class Posting:
 
 
 def decode_result(data: bytes) -> Result:
-    """The result that `Vector.encode` or `Failure.encode` wrote."""
-    if data[:1] == _VECTOR:
+    """The result that `Vector.encode` or `Failure.encode` wrote, perhaps in an earlier version."""
+    kind = data[:1]
+    if kind == _VECTOR:
+        _, queued_us, forward_us = _VECTOR_HEAD.unpack_from(data)
+        return Vector(data[_VECTOR_HEAD.size :], queued_us, forward_us)
+    if kind == _UNTIMED_VECTOR:
         return Vector(data[1:])
     return Failure(*msgpack.unpackb(data[1:]))
 

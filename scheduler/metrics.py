@@ -32,6 +32,12 @@ STAGE_SECONDS = Histogram(
 )
 
 
+OUTCOMES_HELP = (
+    "Items and tokens by what became of them. Never forwarded were items_abandoned, whose caller left, and "
+    "items_expired, whose deadline passed; items_unwanted were, and nobody waited for the result."
+)
+
+
 class QueueCollector(Collector):
     """Reads the lanes' depth and age, the workers and the counters out of Redis when Prometheus asks."""
 
@@ -47,9 +53,7 @@ class QueueCollector(Collector):
         workers = GaugeMetricFamily("millpond_workers", "Workers with a fresh heartbeat.", labels=["model"])
         leases = GaugeMetricFamily("millpond_leases", "Micro-batches sent or running.", labels=["model"])
         letters = GaugeMetricFamily("millpond_dead_letters", "Items given up on and kept.", labels=["model"])
-        counters = CounterMetricFamily(
-            "millpond_queue", "Items and tokens by what became of them.", labels=["model", "outcome"]
-        )
+        counters = CounterMetricFamily("millpond_queue", OUTCOMES_HELP, labels=["model", "outcome"])
         up = GaugeMetricFamily("millpond_redis_up", "1 while Redis answers.")
         try:
             for model in sorted(member.decode() for member in self._redis.smembers(MODELS)):

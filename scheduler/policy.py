@@ -1,11 +1,13 @@
 """Which items make up the next micro-batch. Pure: no Redis, no clock.
 
 Lanes are served in their order. An item that has waited `AGEING_MS` counts as one of the lane above, so that no lane
-starves behind a busier one. Within a lane the oldest comes first.
+starves behind a busier one. Within a lane the oldest comes first, and of one tenant's items those of the lowest
+priority number: they take the places of their own tenant, and never one of another's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from scheduler.queue import Waiting
 
@@ -23,13 +25,25 @@ class Budget:
     sequences: int
 
 
-def next_batch(lanes: Mapping[int, Iterable[Waiting]], budget: Budget, now_ms: int) -> list[Waiting]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a lane, as old as the item that came for it, and the item of the same tenant that lies there now.
+
+    It is the age of the place that counts: were it that of the item, a tenant's urgent items would keep its old ones,
+    and with them the lane, from ever rising.
+    """
+
+    since_ms: int
+    waiting: Waiting
+
+
+def next_batch(lanes: Mapping[int, Iterable[Place]], budget: Budget, now_ms: int) -> list[Waiting]:
     """The items of the next micro-batch, empty when nothing waits.
 
     An item that has failed before is taken alone, so that it can take nobody down with it.
 
     Args:
-        lanes: the waiting items by lane number, oldest first.
+        lanes: the places of each lane by its number, in the order of service.
         budget: what one forward may hold.
         now_ms: Unix time.
     """
@@ -51,20 +65,29 @@ def next_batch(lanes: Mapping[int, Iterable[Waiting]], budget: Budget, now_ms: i
     return batch
 
 
-def _in_order(lanes: Mapping[int, Iterable[Waiting]], now_ms: int) -> Iterator[Waiting]:
+def by_priority(places: Sequence[Place]) -> list[Place]:
+    """Places of one tenant, in their order, its items laid on them anew: the urgent first, equals in their order."""
+    urgent_first = sorted((place.waiting for place in places), key=attrgetter("priority"))
+    return [Place(place.since_ms, waiting) for place, waiting in zip(places, urgent_first, strict=True)]
+
+
+def _in_order(lanes: Mapping[int, Iterable[Place]], now_ms: int) -> Iterator[Waiting]:
     """The items of all lanes, by rank and then by age."""
 
-    def rank(number: int, waiting: Waiting) -> tuple[int, int]:
-        risen = max(0, now_ms - waiting.created_ms) // AGEING_MS
-        return max(0, number - risen), waiting.created_ms
+    def rank(number: int, place: Place) -> tuple[int, int]:
+        risen = max(0, now_ms - place.since_ms) // AGEING_MS
+        return max(0, number - risen), place.since_ms
 
-    iterators = {number: iter(items) for number, items in lanes.items()}
-    heads: dict[int, Waiting] = {}
+    iterators = {number: iter(places) for number, places in lanes.items()}
+    heads: dict[int, tuple[tuple[int, int], Waiting]] = {}
     for number, iterator in iterators.items():
         if (first := next(iterator, None)) is not None:
-            heads[number] = first
+            heads[number] = rank(number, first), first.waiting
     while heads:
-        number = min(heads, key=lambda lane: rank(lane, heads[lane]))
-        yield heads.pop(number)
-        if (following := next(iterators[number], None)) is not None:
-            heads[number] = following
+        number = min(heads, key=lambda lane: heads[lane][0])
+        yield heads.pop(number)[1]
+        if not heads:
+            # The last lane, mostly the only one, has nobody to be compared with.
+            yield from (place.waiting for place in iterators[number])
+        elif (following := next(iterators[number], None)) is not None:
+            heads[number] = rank(number, following), following.waiting

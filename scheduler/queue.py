@@ -16,22 +16,37 @@ READ_COUNT = 512
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An item as the policy sees it: what it costs and how long it has waited, without its token ids."""
+    """An item as the policy sees it: what it costs and how long it has waited, without its token ids.
+
+    `priority`, `tenant` and `deadline_ms` are the item's own; see `Item`.
+    """
 
     entry: Entry
     request_id: str
     tokens: int
     created_ms: int
     attempts: int
+    priority: int = 0
+    tenant: str = ""
+    deadline_ms: int = 0
 
 
 def enqueue(keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item], channel: str) -> Step:
-    """Accepts a request and all its items, in the order of their index, or changes nothing when it is known already."""
+    """Accepts a request and all its items, in the order of their index, or changes nothing when it is known already.
+
+    The request's deadline is that of its items, which have it in common.
+    """
     return Step(
         "enqueue",
         [keys.request(request_id), keys.lane(lane)],
-        [request_id, channel, REQUEST_TTL_MS, *(item.encode() for item in items)],
+        [request_id, channel, REQUEST_TTL_MS, items[0].deadline_ms, *(item.encode() for item in items)],
     )
+
+
+def drop(keys: ModelKeys, entries: Sequence[Entry]) -> Step:
+    """Takes items out of their lanes that nobody waits for; its reply is, for each, 1 or, if it waits still, 0."""
+    places = [place for entry in entries for place in (entry.lane, entry.entry_id)]
+    return Step("drop", [keys.claims, keys.counters, *keys.lanes], [keys.request_prefix, *places])
 
 
 async def abandon(redis: Redis, keys: ModelKeys, request_ids: Sequence[str]) -> None:
@@ -66,6 +81,11 @@ class LaneReader:
             for entry_id, fields in entries:
                 item = Item.decode(fields[b"item"])
                 entry = Entry(self._numbers[key], entry_id.decode())
-                found.append(Waiting(entry, item.request_id, item.tokens, item.created_ms, int(fields[b"attempts"])))
+                found.append(_waiting(entry, item, int(fields[b"attempts"])))
             self._cursors[key] = entries[-1][0]
         return found
+
+
+def _waiting(entry: Entry, item: Item, attempts: int) -> Waiting:
+    cost = (item.tokens, item.created_ms, attempts)
+    return Waiting(entry, item.request_id, *cost, item.priority, item.tenant, item.deadline_ms)

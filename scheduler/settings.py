@@ -35,6 +35,12 @@ REQUEST_TTL_MS = 30_000
 RESULT_TTL_MS = 300_000
 """How long the results of a synchronous call lie in Redis when nobody fetches them."""
 
+CALL_LEASE_MS = 15_000
+"""A call that counts against a key's limit and is not heard of for so long counts no more: its api process died."""
+
+CALL_RENEWAL_SECONDS = 4.0
+"""How often an api process renews the leases of such calls."""
+
 ATTEMPTS_ALLOWED = 3
 """An item that three workers did not survive is answered with an error and dead-lettered."""
 

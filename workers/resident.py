@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
@@ -20,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from pooling.engine import PoolingEngine, PoolingInput
+from pooling.pooler_config import Activation, PoolingType
 from scheduler import leases
 from scheduler.connection import is_passing
 from scheduler.keys import ModelKeys
@@ -79,35 +80,46 @@ class Resident:
         batch = leases.claimed_batch(batch_id, reply)
         if batch is None:
             return
-        self._observe_queueing(batch)
+        queued_us = self._queued_us(batch)
         self._held[batch_id] = time.monotonic()
         try:
-            self._run_claimed(batch)
+            self._run_claimed(batch, queued_us)
         finally:
             del self._held[batch_id]
 
-    def _run_claimed(self, batch: MicroBatch) -> None:
-        inputs = [_pooling_input(leased) for leased in batch.items]
+    def _run_claimed(self, batch: MicroBatch, queued_us: Sequence[int]) -> None:
         try:
-            vectors = self._engine_thread.submit(self._forward, inputs).result()
+            inputs = [_pooling_input(leased) for leased in batch.items]
+            vectors, forward_us = self._engine_thread.submit(self._forward, inputs).result()
         except Exception as error:
-            log.exception("a forward of %d sequences, %d tokens failed", len(inputs), batch.tokens)
+            log.exception("a forward of %d sequences, %d tokens failed", len(batch.items), batch.tokens)
             step = leases.release(self._keys, batch.batch_id, f"{type(error).__name__}: {error}")
             _insist(step.run_blocking, self._redis, "give back a batch")
             return
-        answers = [(leased, Vector(vector.tobytes())) for leased, vector in zip(batch.items, vectors, strict=True)]
+        answers = [
+            (leased, Vector(vector.tobytes(), queued, forward_us))
+            for leased, vector, queued in zip(batch.items, vectors, queued_us, strict=True)
+        ]
         with STAGE_SECONDS.labels(self._keys.model, "commit").time():
             _insist(leases.commit(self._keys, batch.batch_id, answers).run_blocking, self._redis, "commit")
 
-    def _forward(self, inputs: list[PoolingInput]) -> list[np.ndarray]:
-        with STAGE_SECONDS.labels(self._keys.model, "forward").time():
-            return self._engine.forward(inputs)
+    def _forward(self, inputs: list[PoolingInput]) -> tuple[list[np.ndarray], int]:
+        """What the engine makes of the inputs, and the microseconds that it took."""
+        began = time.perf_counter_ns()
+        vectors = self._engine.forward(inputs)
+        taken_ns = time.perf_counter_ns() - began
+        STAGE_SECONDS.labels(self._keys.model, "forward").observe(taken_ns / 1e9)
+        return vectors, taken_ns // 1000
 
-    def _observe_queueing(self, batch: MicroBatch) -> None:
-        now_ms = time.time_ns() / 1e6
-        queued = STAGE_SECONDS.labels(self._keys.model, "queued")
-        for leased in batch.items:
-            queued.observe(max(0.0, now_ms - leased.item.created_ms) / 1000)
+    def _queued_us(self, batch: MicroBatch) -> list[int]:
+        """How long each item has waited until now, in microseconds."""
+        now_us = time.time_ns() // 1000
+        # Where the clocks of two machines disagree, an item may seem to come from the future.
+        queued_us = [max(0, now_us - leased.item.created_ms * 1000) for leased in batch.items]
+        stage = STAGE_SECONDS.labels(self._keys.model, "queued")
+        for each in queued_us:
+            stage.observe(each / 1e6)
+        return queued_us
 
     def _keep_alive(self) -> None:
         try:
@@ -151,7 +163,14 @@ class Resident:
 
 def _pooling_input(leased: LeasedItem) -> PoolingInput:
     item = leased.item
-    return PoolingInput(np.frombuffer(item.ids, "<i4"), item.second_from, item.dimensions, item.normalize)
+    return PoolingInput(
+        np.frombuffer(item.ids, "<i4"),
+        item.second_from,
+        item.dimensions,
+        item.normalize,
+        None if item.pooling_type is None else PoolingType(item.pooling_type),
+        None if item.activation is None else Activation(item.activation),
+    )
 
 
 def _insist(call: Callable[[Redis], T], redis: Redis, what: str) -> T:

@@ -10,10 +10,30 @@ from api.sequences import Truncation
 from pooling.tokenizing import Side
 
 
-class PoolingRequest(BaseModel):
-    """Fields that are not named are accepted and ignored, as OpenAI's clients expect."""
+class WireRequest(BaseModel):
+    """What a client sends. Fields that are not named are accepted and ignored, as OpenAI's clients expect."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def parse(cls, body: object) -> Self:
+        """The request, or a 400 that names the wrong field.
+
+        Raises:
+            ApiError: a field has the wrong type or value.
+        """
+        if not isinstance(body, dict):
+            raise bad_request("The body must be a JSON object.", code="invalid_type")
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0])
+            raise bad_request(f"{field}: {first['msg']}.", field) from error
+
+
+class PoolingRequest(WireRequest):
+    """What FastDeploy's and vLLM's routes have in common."""
 
     model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
     user: StrictStr | None = Field(None, description="Taken and not used.")
@@ -36,22 +56,6 @@ class PoolingRequest(BaseModel):
     def truncation(self, side: Side = "right") -> Truncation:
         """What it says about inputs that are too long; `side` where it does not name one."""
         return Truncation(self.truncate_prompt_tokens, self.truncation_side or side)
-
-    @classmethod
-    def parse(cls, body: object) -> Self:
-        """The request, or a 400 that names the wrong field.
-
-        Raises:
-            ApiError: a field has the wrong type or value.
-        """
-        if not isinstance(body, dict):
-            raise bad_request("The body must be a JSON object.", code="invalid_type")
-        try:
-            return cls.model_validate(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0])
-            raise bad_request(f"{field}: {first['msg']}.", field) from error
 
 
 _PART = {

@@ -1,7 +1,7 @@
-"""OpenAI's embeddings and models, with the fields that FastDeploy and vLLM add to them."""
+"""OpenAI's embeddings and models, with the fields that FastDeploy, vLLM and Jina add to them."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 
 from api.errors import bad_request
 from api.protocol.common import ConversationRequest, Messages
+from api.quantizing import EmbeddingType, quantized
 
 EXAMPLE: JsonDict = {"model": "default", "input": ["A millpond stores water.", "Rain falls."]}
 
@@ -40,8 +41,13 @@ class EmbeddingRequest(ConversationRequest):
         },
     )
     messages: Messages = Field(None, description="One conversation to embed, or its token ids.")
-    encoding_format: Literal["float", "base64"] = Field(
-        "float", description="Vectors as numbers, or as base64 of little-endian float32."
+    encoding_format: EmbeddingType = Field(
+        "float",
+        description="Vectors as numbers, as base64 of little-endian float32, as whole numbers of one byte, or in one "
+        "bit for each number.",
+    )
+    embedding_type: EmbeddingType | list[EmbeddingType] | None = Field(
+        None, description="Jina's name for encoding_format; a list of one is that one."
     )
     dimensions: StrictInt | None = Field(
         None, ge=1, description="Length of the vectors, where the model can shorten them."
@@ -50,9 +56,16 @@ class EmbeddingRequest(ConversationRequest):
         None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
     normalize: StrictBool | None = Field(None, description="Vectors of length 1 or not; null is the model's setting.")
+    normalized: StrictBool | None = Field(None, description="Jina's name for normalize.")
     prompt_name: StrictStr | None = Field(
         None, description="Which of the checkpoint's prompts stands before each text; null is its default, if any."
     )
+    task: StrictStr | None = Field(
+        None,
+        description="Jina's: retrieval.query, retrieval.passage, text-matching, classification or separation, which "
+        "chooses the checkpoint's prompt for it, if any; or the name of a prompt.",
+    )
+    late_chunking: StrictBool = Field(False, description="Jina's; not served: false, or absent.")
 
     max_embed_len: StrictInt | None = Field(
         None,
@@ -80,6 +93,48 @@ class EmbeddingRequest(ConversationRequest):
         return True
 
     @property
+    def form(self) -> EmbeddingType:
+        """What the numbers of the vectors are to be.
+
+        Raises:
+            ApiError: 400, the request says two things.
+        """
+        wanted = self.embedding_type
+        if isinstance(wanted, list):
+            if len(set(wanted)) != 1:
+                raise bad_request(
+                    f"embedding_type has {len(set(wanted))} types, and the reply has one: send one, or use /v2/embed.",
+                    "embedding_type",
+                )
+            wanted = wanted[0]
+        if wanted is not None and "encoding_format" in self.model_fields_set and wanted != self.encoding_format:
+            raise bad_request(
+                f"embedding_type is {wanted} and encoding_format {self.encoding_format}: send one of them.",
+                "embedding_type",
+            )
+        return wanted or self.encoding_format
+
+    @property
+    def normalizes(self) -> bool | None:
+        """Whether vectors get length 1; None leaves it to the model.
+
+        Raises:
+            ApiError: 400, the request says two things.
+        """
+        if self.normalized is not None and self.normalize not in (None, self.normalized):
+            raise bad_request("normalize and normalized contradict each other: send one of them.", "normalized")
+        return self.normalize if self.normalized is None else self.normalized
+
+    def check_jina(self) -> None:
+        """Raises a 400 for what Jina's clients may ask and nobody does here."""
+        if self.late_chunking:
+            raise bad_request(
+                "late_chunking is true, and each input is embedded by itself here: leave it out.", "late_chunking"
+            )
+        if self.task is not None and self.prompt_name is not None:
+            raise bad_request("task and prompt_name both choose a prompt: send one of them.", "task")
+
+    @property
     def is_conversation(self) -> bool:
         """Which of the two forms it has.
 
@@ -95,31 +150,52 @@ class EmbeddingRequest(ConversationRequest):
         return True
 
 
-def embedding_response(
-    reply_id: str,
-    created: int,
-    model: str,
-    vectors: Sequence[bytes],
-    encoding_format: Literal["float", "base64"],
-    prompt_tokens: int,
-) -> bytes:
+class Embedding(BaseModel):
+    """One vector: numbers, or base64 of them."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingReply(BaseModel):
+    """What `POST /v1/embeddings` answers."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[Embedding]
+    usage: dict[str, int]
+
+
+class OpenAIError(BaseModel):
+    """What every wrong call is answered with."""
+
+    error: dict[str, str | None]
+
+
+def embedding_response(summary: Mapping[str, Any], vectors: Sequence[bytes], kind: EmbeddingType) -> bytes:
     """The reply as JSON bytes. `vectors` are little-endian float32, which base64 carries as they are."""
+    if kind == "base64":
+        rows: Iterable[object] = (base64.b64encode(vector).decode() for vector in vectors)
+    elif kind == "float":
+        rows = (np.frombuffer(vector, "<f4") for vector in vectors)
+    else:
+        rows = quantized(np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1), kind)
+    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
+    return orjson.dumps({**summary, "data": data}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-    def encoded(vector: bytes) -> object:
-        return base64.b64encode(vector).decode() if encoding_format == "base64" else np.frombuffer(vector, "<f4")
 
-    body = {
+def embedding_summary(reply_id: str, created: int, model: str, prompt_tokens: int) -> dict[str, Any]:
+    """What a reply says beside the vectors."""
+    return {
         "id": reply_id,
         "object": "list",
         "created": created,
         "model": model,
-        "data": [
-            {"object": "embedding", "index": index, "embedding": encoded(vector)}
-            for index, vector in enumerate(vectors)
-        ],
         "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
     }
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 class Model(BaseModel):

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from api.protocol.openai import Model, ModelList
 from api.serving import ServedModel
-from api.state import state_of
+from api.state import caller_of, state_of
 from pooling.architectures import Head
 
 router = APIRouter()
@@ -12,14 +12,17 @@ router = APIRouter()
 
 @router.get("/v1/models", summary="List the served models")
 async def list_models(request: Request) -> ModelList:
-    """The models served here, by the names that requests may use."""
-    return ModelList(data=[_shown(model) for model in state_of(request).models])
+    """The models served here that the caller's key may use, by the names that requests may use."""
+    caller = caller_of(request)
+    return ModelList(data=[_shown(model) for model in state_of(request).models if caller.may_use(model.name)])
 
 
 @router.get("/v1/models/{name:path}", summary="Describe a served model")
 async def get_model(request: Request, name: str) -> Model:
     """A model by its name, or a 404 that lists the names."""
-    return _shown(state_of(request).models.find(name))
+    model = state_of(request).models.find(name)
+    caller_of(request).check_model(model.name)
+    return _shown(model)
 
 
 def _shown(model: ServedModel) -> Model:

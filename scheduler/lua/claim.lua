@@ -3,7 +3,7 @@
 -- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 7 8 lanes
 -- ARGV  1 batch id   2 worker id   3 lease in ms   4 request prefix   5 scheduler channel
 -- Reply nil when the batch is gone or another worker's; else a list of {lane number, entry id, encoded item}, without the
---       items whose callers have left. When none is left the lease ends here.
+--       items whose callers have left or whose deadlines have passed. When none is left the lease ends here.
 
 if redis.call('HGET', KEYS[2], 'worker') ~= ARGV[2] then
   return false
@@ -13,12 +13,11 @@ local items = {}
 for _, entry in ipairs(cmsgpack.unpack(redis.call('HGET', KEYS[2], 'entries'))) do
   local lane, id = entry[1], entry[2]
   local fields = entry_fields(KEYS[6 + lane], id)
-  if fields and redis.call('EXISTS', ARGV[4] .. fields[REQUEST]) == 1 then
+  if fields and waiting_channel(ARGV[4] .. fields[REQUEST]) then
     table.insert(items, {lane, id, fields[ITEM]})
   elseif fields then
-    redis.call('XDEL', KEYS[6 + lane], id)
+    drop(KEYS[6 + lane], id, fields, KEYS[4])
     redis.call('HDEL', KEYS[3], lane .. '/' .. id)
-    redis.call('HINCRBY', KEYS[4], 'items_abandoned', 1)
   end
 end
 

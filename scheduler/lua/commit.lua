@@ -1,6 +1,6 @@
 -- Writes a micro-batch's results, strikes its items out of their lanes, ends its lease and wakes the callers.
 --
--- An item's entry leaves its lane here and only here (or where its caller has left, or it is given up). So an entry that is
+-- An item's entry leaves its lane here and only here (or where nobody waits for it, or it is given up). So an entry that is
 -- gone was answered before, and a batch that runs a second time changes nothing and counts nothing.
 --
 -- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 7 8 lanes
@@ -8,7 +8,7 @@
 --       6... lane number, entry id, request id, index, tokens, encoded result, by turns
 -- Reply how many results this call wrote
 
-local written, tokens, abandoned, repeated = 0, 0, 0, 0
+local written, tokens, unwanted, repeated = 0, 0, 0, 0
 for i = 6, #ARGV, 6 do
   local lane, id = ARGV[i], ARGV[i + 1]
   if redis.call('XDEL', KEYS[6 + tonumber(lane)], id) == 1 then
@@ -17,7 +17,7 @@ for i = 6, #ARGV, 6 do
       written = written + 1
       tokens = tokens + tonumber(ARGV[i + 4])
     else
-      abandoned = abandoned + 1
+      unwanted = unwanted + 1
     end
   else
     repeated = repeated + 1
@@ -25,8 +25,8 @@ for i = 6, #ARGV, 6 do
 end
 redis.call('HINCRBY', KEYS[4], 'items_answered', written)
 redis.call('HINCRBY', KEYS[4], 'tokens_answered', tokens)
-if abandoned > 0 then
-  redis.call('HINCRBY', KEYS[4], 'items_abandoned', abandoned)
+if unwanted > 0 then
+  redis.call('HINCRBY', KEYS[4], 'items_unwanted', unwanted)
 end
 if repeated > 0 then
   redis.call('HINCRBY', KEYS[4], 'items_repeated', repeated)

@@ -7,7 +7,8 @@
 --       6 request prefix   7 Celery message, '' without key 10   8... lane number, entry id, by turns
 -- Reply 'fenced'   the caller leads no more
 --       'full'     the worker has no free slot
---       else one number per entry: 1 leased, 0 not (it has left the lane, another batch holds it, or its caller left)
+--       else one number per entry: 1 leased, 0 not (it has left the lane, another batch holds it, or nobody waits
+--                  for it: its caller left or its deadline passed)
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'fenced'
@@ -23,13 +24,12 @@ for i = 8, #ARGV, 2 do
   local fields = entry_fields(lane_key, id)
   local leased = 0
   if fields and redis.call('HEXISTS', KEYS[3], claim) == 0 then
-    if redis.call('EXISTS', ARGV[6] .. fields[REQUEST]) == 1 then
+    if waiting_channel(ARGV[6] .. fields[REQUEST]) then
       leased = 1
       redis.call('HSET', KEYS[3], claim, ARGV[2])
       table.insert(entries, {lane, id})
     else
-      redis.call('XDEL', lane_key, id)
-      redis.call('HINCRBY', KEYS[5], 'items_abandoned', 1)
+      drop(lane_key, id, fields, KEYS[5])
     end
   end
   table.insert(states, leased)

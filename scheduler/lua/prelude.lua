@@ -1,13 +1,14 @@
 -- What several steps share. `lua.py` puts it before each of them, so it is not a step itself.
 --
--- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, in this order.
+-- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, deadline, in this order. The
+-- last is missing from those that an earlier version wrote.
 -- Request and result keys are made here from a prefix and the request's id; they carry the model's hash tag like every
 -- key in KEYS, so on a cluster they lie on the same shard.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
-local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS = 2, 4, 6, 8, 10
+local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS, DEADLINE = 2, 4, 6, 8, 10, 12
 
 -- The fields of a lane's entry, or nil when it has left the lane.
 local function entry_fields(lane, id)
@@ -15,12 +16,30 @@ local function entry_fields(lane, id)
   return found[1] and found[1][2]
 end
 
+-- The channel of the api process that waits for a request; nil when its caller has left or its deadline has passed.
+local function waiting_channel(request_key)
+  local found = redis.call('HMGET', request_key, 'channel', 'deadline')
+  if found[2] and tonumber(found[2]) <= now then
+    return nil
+  end
+  return found[1] or nil
+end
+
+-- Strikes an item that nobody waits for out of its lane, and counts why. A caller takes its request back at the deadline,
+-- so once the request is gone only the entry still knows that it had one.
+local function drop(lane, id, fields, counters)
+  local deadline = tonumber(fields[DEADLINE] or 0)
+  local expired = deadline > 0 and deadline <= now
+  redis.call('XDEL', lane, id)
+  redis.call('HINCRBY', counters, expired and 'items_expired' or 'items_abandoned', 1)
+end
+
 local complete = {}
 
--- Writes an item's result, once. True when it was this call that wrote it; false when the caller has left or the
+-- Writes an item's result, once. True when it was this call that wrote it; false when nobody waits for it or the
 -- result was there already.
 local function settle(request_prefix, result_prefix, request, index, value, ttl)
-  local channel = redis.call('HGET', request_prefix .. request, 'channel')
+  local channel = waiting_channel(request_prefix .. request)
   if not channel then
     return false
   end

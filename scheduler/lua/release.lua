@@ -2,7 +2,7 @@
 --
 -- The one way back, for a lease that ran out, a worker that failed and a message that could not be sent. An item that a
 -- worker had begun goes back with one attempt more; after the last attempt it is answered with an error instead, and
--- put among the dead letters.
+-- put among the dead letters. What nobody waits for any more leaves its lane for good.
 --
 -- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 dead letters   7 8 9 lanes
 -- ARGV  1 batch id   2 reason   3 attempts allowed   4 TTL of results in ms   5 request prefix   6 result prefix
@@ -22,20 +22,26 @@ for _, entry in ipairs(packed and cmsgpack.unpack(packed) or {}) do
   redis.call('HDEL', KEYS[3], entry[1] .. '/' .. id)
   local fields = entry_fields(lane_key, id)
   if fields then
-    redis.call('XDEL', lane_key, id)
     local attempts, reasons = tonumber(fields[ATTEMPTS]), fields[REASONS]
     if claimed then
       attempts = attempts + 1
       reasons = reasons .. attempts .. ': worker ' .. worker .. ': ' .. ARGV[2] .. '\n'
     end
-    if redis.call('EXISTS', ARGV[5] .. fields[REQUEST]) == 0 then
-      redis.call('HINCRBY', KEYS[4], 'items_abandoned', 1)
+    if not waiting_channel(ARGV[5] .. fields[REQUEST]) then
+      if claimed then
+        redis.call('XDEL', lane_key, id)
+        redis.call('HINCRBY', KEYS[4], 'items_unwanted', 1)
+      else
+        drop(lane_key, id, fields, KEYS[4])
+      end
     elseif attempts < tonumber(ARGV[3]) then
+      redis.call('XDEL', lane_key, id)
       redis.call('XADD', lane_key, '*', 'request', fields[REQUEST], 'index', fields[INDEX], 'item', fields[ITEM],
-        'attempts', attempts, 'reasons', reasons)
+        'attempts', attempts, 'reasons', reasons, 'deadline', fields[DEADLINE] or 0)
       returned = returned + 1
     else
       local failure = {500, 'item_given_up', 'The input was given up after ' .. attempts .. ' attempts. ' .. reasons}
+      redis.call('XDEL', lane_key, id)
       settle(ARGV[5], ARGV[6], fields[REQUEST], fields[INDEX], 'e' .. cmsgpack.pack(failure), ARGV[4])
       redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[9], '*', 'request', fields[REQUEST], 'index', fields[INDEX],
         'item', fields[ITEM], 'reasons', reasons)

@@ -43,7 +43,7 @@ BAD_FIELDS: list[tuple[str, dict[str, object], str, str]] = [
     ("dimensions not supported", {"input": "a", "dimensions": 24}, "dimensions", "not trained to be shortened"),
     ("fractional dimensions", {"input": "a", "dimensions": 2.5}, "dimensions", "integer"),
     ("boolean dimensions", {"input": "a", "dimensions": True}, "dimensions", "integer"),
-    ("unknown encoding", {"input": "a", "encoding_format": "int7"}, "encoding_format", "'float' or 'base64'"),
+    ("unknown encoding", {"input": "a", "encoding_format": "int7"}, "encoding_format", "'float', 'base64', 'int8'"),
     ("truncation to -2", {"input": "a", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens", "-1"),
     ("truncation to 2", {"input": "a", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens", "from 3"),
     ("truncation beyond", {"input": "a", "truncate_prompt_tokens": 10**6}, "truncate_prompt_tokens", "--max-model-len"),

@@ -6,6 +6,7 @@ stays in it.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pooling.config import ModelOptions, resolve_spec
@@ -19,6 +20,7 @@ def main() -> None:
     import numpy as np
 
     from pooling.engine import Engine, PoolingInput
+    from pooling.pooler_config import PoolingType
     from pooling.ranks import Ranks
 
     ranks = Ranks.start(size, checkpoint, options, "cpu", 1)
@@ -27,6 +29,10 @@ def main() -> None:
     rows = engine.forward(inputs)
     again = engine.forward(inputs[::-1])[::-1]
     assert all(np.abs(first - second).max() < 1e-5 for first, second in zip(rows, again, strict=True))
+    mixed = [replace(each, pooling_type=kind) for each in inputs for kind in (PoolingType.ALL, PoolingType.LAST)]
+    found = engine.forward(mixed)
+    for every, last in zip(found[::2], found[1::2], strict=True):
+        assert np.abs(every[-1] - last[0]).max() < 1e-5 * max(1.0, float(np.abs(last).max()))
     print("ROWS", json.dumps([each.tolist() for each in rows]))
 
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import OptionError
 from pooling.parallel import Group
+from pooling.pooler_config import Activation, PoolingType
 from pooling.ranks import Assignment, decode_inputs, encode_inputs
 from tests.pooling.test_families import FAMILIES, inputs_of, options_of
 
@@ -96,14 +97,15 @@ def test_every_row_of_a_table_has_one_rank(count: int, size: int) -> None:
 def test_messages_survive_the_way_to_another_rank() -> None:
     given = [
         PoolingInput(np.array([1, 2, 70_000], dtype=np.int32), second_from=2, dimensions=12, normalize=False),
+        PoolingInput(np.array([5], dtype=np.int32), pooling_type=PoolingType.ALL, activation=Activation.NONE),
         PoolingInput(np.array([5], dtype=np.int32)),
     ]
     for before, after in zip(given, decode_inputs(encode_inputs(given)), strict=True):
         assert after.ids.tolist() == before.ids.tolist()
-        assert (after.second_from, after.dimensions, after.normalize) == (
-            before.second_from,
-            before.dimensions,
-            before.normalize,
+        assert replace(after, ids=before.ids) == before
+        assert (type(after.pooling_type), type(after.activation)) == (
+            type(before.pooling_type),
+            type(before.activation),
         )
     assignment = Assignment(1, ("a:1", "b:2"), "/somewhere", options_of("math-shepherd"), "cpu")
     assert Assignment.decode(assignment.encode()) == assignment

@@ -34,6 +34,20 @@ def test_each_sequence_gets_its_own_rows(pooling_type: str, counts: list[int], r
     np.testing.assert_allclose(pooler(paddle.to_tensor(HIDDEN), BATCH).numpy(), rows, rtol=1e-6)
 
 
+def test_each_sequence_may_be_pooled_in_its_own_way() -> None:
+    pooler = Pooler(PoolerConfig(PoolingType.CLS, step_tag_id=9))
+    for kinds, counts, rows in (
+        (["ALL", "STEP", "MEAN"], [1, 2, 1], [[1, 10], [4, 40], [9, 60], [4, -2]]),
+        (["LAST", "MEAN", "ALL"], [1, 1, 2], [[1, 10], [5, 40], [3, -1], [5, -3]]),
+        (["STEP", "LAST", "STEP"], [1, 1, 0], [[1, 10], [9, 60]]),
+        (["CLS", "CLS", "LAST"], [1, 1, 1], [[1, 10], [2, 20], [5, -3]]),
+        (["LAST", "LAST", "LAST"], [1, 1, 1], [[1, 10], [9, 60], [5, -3]]),
+    ):
+        wanted = [PoolingType(kind) for kind in kinds]
+        assert pooler.counts(BATCH, wanted).tolist() == counts
+        np.testing.assert_allclose(pooler(paddle.to_tensor(HIDDEN), BATCH, wanted).numpy(), rows, rtol=1e-6)
+
+
 def test_a_batch_without_a_single_step_has_no_rows() -> None:
     pooler = Pooler(PoolerConfig(PoolingType.STEP, step_tag_id=7))
     assert pooler.counts(BATCH).tolist() == [0, 0, 0]

@@ -10,7 +10,7 @@ from scheduler import leases
 from scheduler.connection import connect
 from scheduler.keys import Lane, ModelKeys
 from scheduler.messages import Entry, Item, MicroBatch, Vector
-from scheduler.queue import enqueue
+from scheduler.queue import drop, enqueue
 
 CHANNEL = "millpond:wake:test"
 
@@ -23,8 +23,10 @@ class Bench:
     keys: ModelKeys
     token: int = 0
 
-    def accept(self, request_id: str, count: int = 1, lane: Lane = Lane.INTERACTIVE) -> int:
-        items = [Item(request_id, index, b"\1\0\0\0" * (index + 1), 1) for index in range(count)]
+    def accept(self, request_id: str, count: int = 1, lane: Lane = Lane.INTERACTIVE, deadline_ms: int = 0) -> int:
+        items = [
+            Item(request_id, index, b"\1\0\0\0" * (index + 1), 1, deadline_ms=deadline_ms) for index in range(count)
+        ]
         return int(enqueue(self.keys, lane, request_id, items, CHANNEL).run_blocking(self.redis))
 
     def lead(self) -> int:
@@ -59,6 +61,14 @@ class Bench:
 
     def counter(self, name: str) -> int:
         return int(self.redis.hget(self.keys.counters, name) or 0)
+
+    def drop(self, entries: list[Entry]) -> list[int]:
+        reply: list[int] = drop(self.keys, entries).run_blocking(self.redis)
+        return reply
+
+    def expire(self, request_id: str) -> None:
+        """Lets a request's deadline pass, of which its items know another."""
+        self.redis.hset(self.keys.request(request_id), "deadline", 1)
 
     def held(self) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = self.redis.hgetall(self.keys.held)

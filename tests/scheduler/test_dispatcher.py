@@ -1,6 +1,7 @@
 """The dispatch loop on a real Redis: what is sent, when, and by whom."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -38,8 +39,18 @@ class Scene:
     async def discard(self, worker_id: str) -> None:
         self.discarded.append(worker_id)
 
-    async def accept(self, request_id: str, sizes: list[int], lane: Lane = Lane.INTERACTIVE) -> None:
-        items = [Item(request_id, index, b"\1\0\0\0" * size, 1) for index, size in enumerate(sizes)]
+    async def accept(
+        self,
+        request_id: str,
+        sizes: list[int],
+        lane: Lane = Lane.INTERACTIVE,
+        priority: int = 0,
+        tenant: str = "",
+        seconds: float | None = None,
+    ) -> None:
+        deadline_ms = 0 if seconds is None else time.time_ns() // 10**6 + round(seconds * 1000)
+        order = {"priority": priority, "tenant": tenant, "deadline_ms": deadline_ms}
+        items = [Item(request_id, index, b"\1\0\0\0" * size, 1, **order) for index, size in enumerate(sizes)]
         await enqueue(KEYS, lane, request_id, items, "channel").run(self.redis)
 
     async def beat(self, worker: str, slots: int = 2, tokens: int = 100, sequences: int = 8) -> None:
@@ -220,6 +231,41 @@ def test_a_deep_lane_is_read_window_by_window(clean_redis_url: str) -> None:
                 done += await scene.run((await scene.batches(number))[number - 1])
             assert done == 10_000
             assert await scene.redis.xlen(KEYS.lanes[0]) == 0
+
+    on_a_scene(clean_redis_url, play)
+
+
+def test_what_is_late_leaves_its_lane_though_no_worker_lives_and_takes_no_place_in_a_batch(
+    clean_redis_url: str,
+) -> None:
+    async def play(scene: Scene) -> None:
+        async with dispatching(scene):
+            await scene.accept("late", [10] * 1_000, seconds=0.05)
+            await scene.accept("in time", [10] * 2, seconds=60)
+            async with asyncio.timeout(15):
+                while await scene.redis.xlen(KEYS.lanes[0]) > 2:
+                    await asyncio.sleep(0.01)
+            await scene.beat("w", sequences=2)
+            (batch,) = await scene.batches(1)
+            assert await scene.run(batch) == 2
+            assert await scene.redis.hget(KEYS.counters, "items_expired") == b"1000"
+
+    on_a_scene(clean_redis_url, play)
+
+
+def test_a_tenants_urgent_request_goes_before_its_others_and_behind_another_tenants(clean_redis_url: str) -> None:
+    async def play(scene: Scene) -> None:
+        for name, tenant, priority in (("a", "t", 0), ("b", "u", 0), ("c", "t", -1)):
+            await scene.accept(name, [10], tenant=tenant, priority=priority)
+        await scene.beat("w", slots=3, sequences=1)
+        async with dispatching(scene):
+            order = []
+            for batch in await scene.batches(3):
+                reply = await leases.claim(KEYS, batch, "w").run(scene.redis)
+                found = leases.claimed_batch(batch, reply)
+                assert found is not None
+                order += [leased.item.request_id for leased in found.items]
+            assert order == ["c", "b", "a"]
 
     on_a_scene(clean_redis_url, play)
 

@@ -5,7 +5,7 @@ import pytest
 
 from scheduler import leases
 from scheduler.keys import Lane
-from scheduler.messages import Failure, decode_result
+from scheduler.messages import Failure, Vector, decode_result
 from scheduler.settings import ATTEMPTS_ALLOWED
 from tests.scheduler.conftest import CHANNEL, Bench
 
@@ -18,7 +18,7 @@ def test_a_request_goes_through_all_steps_and_leaves_nothing_behind(bench: Bench
     assert [leased.item.index for leased in batch.items] == [0, 1, 2]
     assert batch.tokens == 1 + 2 + 3
     assert bench.commit(batch, b"abcd") == 3
-    assert bench.results("r") == {b"0": b"vabcd", b"1": b"vabcd", b"2": b"vabcd"}
+    assert bench.results("r") == dict.fromkeys((b"0", b"1", b"2"), Vector(b"abcd").encode())
     bench.redis.delete(bench.keys.request("r"), bench.keys.result("r"))
     left = {key.decode() for key in bench.redis.keys("*")}
     assert left == {bench.keys.leader, bench.keys.leader_count, bench.keys.counters, bench.keys.lanes[0]}
@@ -91,7 +91,7 @@ def test_a_batch_run_twice_changes_and_counts_nothing_the_second_time(bench: Ben
     assert batch is not None
     assert bench.commit(batch, b"once") == 2
     assert bench.commit(batch, b"more") == 0
-    assert set(bench.results("r").values()) == {b"vonce"}
+    assert set(bench.results("r").values()) == {Vector(b"once").encode()}
     assert bench.counter("items_answered") == 2
     assert bench.counter("items_repeated") == 2
 
@@ -132,7 +132,7 @@ def test_the_first_worker_of_a_batch_that_went_back_changes_nothing(bench: Bench
     assert quick is not None
     assert bench.commit(slow, b"late") == 0
     assert bench.commit(quick, b"good") == 1
-    assert bench.results("r") == {b"0": b"vgood"}
+    assert bench.results("r") == {b"0": Vector(b"good").encode()}
     assert bench.counter("items_answered") == 1
 
 
@@ -194,9 +194,86 @@ def test_callers_are_woken_once_with_all_that_is_complete(bench: Bench) -> None:
         assert batch is not None
         bench.commit(batch)
         message = subscription.get_message(timeout=5)
-        news = {request: sorted(values) for request, values in msgpack.unpackb(message["data"])}
-        assert news == {"whole": ["0", "1", "v1234", "v1234"], "also whole": ["0", "v1234"]}
+        news = {request: sorted(values) for request, values in msgpack.unpackb(message["data"], raw=True)}
+        value = Vector(b"1234").encode()
+        assert news == {b"whole": [b"0", b"1", value, value], b"also whole": [b"0", value]}
         assert subscription.get_message(timeout=0.05) is None
+
+
+PAST_MS, FUTURE_MS = 1, 2**45
+
+
+def test_items_whose_deadline_passed_are_never_leased_nor_claimed(bench: Bench) -> None:
+    bench.accept("in time", deadline_ms=FUTURE_MS)
+    bench.accept("late", 2, deadline_ms=PAST_MS)
+    assert bench.lease("b") == 1
+    bench.accept("late in its batch", deadline_ms=FUTURE_MS)
+    assert bench.lease("b2", bench.entries()[1:]) == 1
+    bench.expire("late in its batch")
+    assert bench.claim("b2") is None
+    batch = bench.claim("b")
+    assert batch is not None
+    assert [leased.item.request_id for leased in batch.items] == ["in time"]
+    assert len(bench.entries()) == 1
+    assert bench.counter("items_expired") == 2
+    assert bench.counter("items_abandoned") == 1, "its item says that it had time left"
+
+
+@pytest.mark.parametrize("deadline_ms", [0, PAST_MS, FUTURE_MS])
+def test_whoever_takes_a_request_back_at_its_deadline_has_it_counted_as_late_once(
+    bench: Bench, deadline_ms: int
+) -> None:
+    bench.accept("r", 3, deadline_ms=deadline_ms)
+    bench.redis.delete(bench.keys.request("r"))
+    first, *rest = bench.entries()
+    assert bench.drop([first]) == [1]
+    assert bench.lease("b", [first, *rest]) == 0
+    assert bench.drop([first, *rest]) == [1, 1, 1]
+    late = 3 if deadline_ms == PAST_MS else 0
+    assert (bench.counter("items_expired"), bench.counter("items_abandoned")) == (late, 3 - late)
+
+
+def test_only_items_that_nobody_waits_for_are_dropped(bench: Bench) -> None:
+    bench.accept("late", deadline_ms=PAST_MS)
+    bench.accept("waits", deadline_ms=FUTURE_MS)
+    bench.accept("waits for ever")
+    bench.accept("held")
+    entries = bench.entries()
+    bench.lease("b", entries[3:])
+    bench.redis.delete(bench.keys.request("held"))
+    assert bench.drop(entries) == [1, 0, 0, 1]
+    assert bench.entries() == entries[1:], "what a batch holds is left to it"
+    assert bench.counter("items_expired") == 1
+
+
+def test_a_result_that_comes_after_the_deadline_is_counted_as_work_for_nobody(bench: Bench) -> None:
+    bench.accept("late", deadline_ms=FUTURE_MS)
+    bench.accept("left")
+    bench.accept("waits", deadline_ms=FUTURE_MS)
+    bench.lease("b")
+    batch = bench.claim("b")
+    assert batch is not None
+    bench.expire("late")
+    bench.redis.delete(bench.keys.request("left"))
+    assert bench.commit(batch) == 1
+    assert bench.entries() == []
+    assert bench.results("late") == {}
+    assert bench.counter("items_unwanted") == 2
+    assert bench.counter("items_expired") == bench.counter("items_abandoned") == 0
+
+
+def test_items_whose_deadline_passed_do_not_go_back(bench: Bench) -> None:
+    bench.accept("late", deadline_ms=FUTURE_MS)
+    bench.accept("waits", deadline_ms=FUTURE_MS)
+    bench.lease("b")
+    bench.expire("late")
+    assert bench.release("b") == [1, 0]
+    bench.lease("b")
+    assert bench.claim("b") is not None
+    bench.expire("waits")
+    assert bench.release("b") == [0, 0]
+    assert bench.entries() == []
+    assert (bench.counter("items_abandoned"), bench.counter("items_unwanted")) == (1, 1)
 
 
 @pytest.mark.parametrize("lane", list(Lane))

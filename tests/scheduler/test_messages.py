@@ -19,6 +19,11 @@ from scheduler.messages import Failure, Item, Vector, decode_result
         st.none() | st.integers(1, 4096),
         st.none() | st.booleans(),
         st.none() | st.integers(0, 2**31),
+        st.integers(-(2**63), 2**63 - 1),
+        st.text(),
+        st.integers(0, 2**53),
+        st.none() | st.sampled_from(["ALL", "LAST"]),
+        st.none() | st.sampled_from(["none", "sigmoid"]),
     )
 )
 def test_an_item_survives_the_wire(item: Item) -> None:
@@ -27,12 +32,24 @@ def test_an_item_survives_the_wire(item: Item) -> None:
 
 
 def test_an_item_of_an_earlier_or_later_version_is_read() -> None:
-    item = Item("r", 3, b"\1\0\0\0", 5, 12, False, 1)
+    item = Item("r", 3, b"\1\0\0\0", 5, 12, False, 1, -2, "t", 9, "ALL", "none")
     fields = msgpack.unpackb(item.encode())
-    assert Item.decode(msgpack.packb(fields[:6])) == replace(item, second_from=None)
+    assert Item.decode(msgpack.packb(fields[:6])) == Item("r", 3, b"\1\0\0\0", 5, 12, False)
+    assert Item.decode(msgpack.packb(fields[:11])) == replace(item, activation=None)
     assert Item.decode(msgpack.packb([*fields, "new"])) == item
 
 
-@given(st.builds(Vector, st.binary()) | st.builds(Failure, st.integers(400, 599), st.text(), st.text()))
+times = st.integers(0, 2**32 - 1)
+
+
+@given(st.builds(Vector, st.binary(), times, times) | st.builds(Failure, st.integers(400, 599), st.text(), st.text()))
 def test_a_result_survives_the_wire(result: Vector | Failure) -> None:
     assert decode_result(result.encode()) == result
+
+
+def test_a_time_too_long_for_a_result_counts_as_the_longest() -> None:
+    assert decode_result(Vector(b"1234", 2**32, 2**40).encode()) == Vector(b"1234", 2**32 - 1, 2**32 - 1)
+
+
+def test_a_result_of_a_version_without_times_is_read() -> None:
+    assert decode_result(b"v1234") == Vector(b"1234")

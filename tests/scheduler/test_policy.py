@@ -1,24 +1,31 @@
 """Which items the next micro-batch holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.messages import Entry
-from scheduler.policy import AGEING_MS, LOOK_AHEAD, Budget, next_batch
+from scheduler.policy import AGEING_MS, LOOK_AHEAD, Budget, Place, by_priority, next_batch
 from scheduler.queue import Waiting
 
 NOW = 1_000_000_000
 
 
-def waiting(name: str, tokens: int = 10, lane: int = 0, age_ms: int = 0, attempts: int = 0) -> Waiting:
-    return Waiting(Entry(lane, name), name, tokens, NOW - age_ms, attempts)
+def waiting(
+    name: str, tokens: int = 10, lane: int = 0, age_ms: int = 0, attempts: int = 0, priority: int = 0
+) -> Waiting:
+    return Waiting(Entry(lane, name), name, tokens, NOW - age_ms, attempts, priority)
+
+
+def places(items: Iterable[Waiting]) -> list[Place]:
+    return [Place(each.created_ms, each) for each in items]
 
 
 def chosen(lanes: dict[int, list[Waiting]], tokens: int = 100, sequences: int = 10) -> list[str]:
-    return [each.request_id for each in next_batch(lanes, Budget(tokens, sequences), NOW)]
+    given_places = {number: places(items) for number, items in lanes.items()}
+    return [each.request_id for each in next_batch(given_places, Budget(tokens, sequences), NOW)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +68,22 @@ def test_looking_ahead_ends() -> None:
     assert chosen({0: items}) == ["a"]
 
 
+def test_a_lane_rises_with_its_oldest_place_though_an_urgent_item_has_taken_it() -> None:
+    bulk = by_priority(places([waiting("aged", lane=2, age_ms=2 * AGEING_MS), waiting("urgent", lane=2, priority=-1)]))
+    interactive = places([waiting("now", age_ms=9), waiting("now too", age_ms=9)])
+    batch = next_batch({0: interactive, 2: bulk}, Budget(100, 2), NOW)
+    assert [each.request_id for each in batch] == ["urgent", "now"]
+
+
+@given(st.lists(st.integers(-2, 2), max_size=40))
+def test_the_urgent_lie_first_equals_in_their_order_and_the_places_stay(priorities: list[int]) -> None:
+    before = places(waiting(str(n), age_ms=100 - n, priority=priority) for n, priority in enumerate(priorities))
+    after = by_priority(before)
+    assert [place.since_ms for place in after] == [place.since_ms for place in before]
+    found = [(place.waiting.priority, int(place.waiting.request_id)) for place in after]
+    assert found == sorted((priority, n) for n, priority in enumerate(priorities))
+
+
 items = st.builds(
     lambda tokens, age_ms, attempts: (tokens, age_ms, attempts),
     st.integers(1, 150),
@@ -80,7 +103,7 @@ def test_budgets_hold_nothing_is_invented_and_the_first_goes_first(
         ]
         for lane, entries in enumerate(content)
     }
-    batch = next_batch(lanes, Budget(tokens, sequences), NOW)
+    batch = next_batch({lane: places(entries) for lane, entries in lanes.items()}, Budget(tokens, sequences), NOW)
     everything = [each for entries in lanes.values() for each in entries]
     assert bool(batch) == bool(everything)
     assert len(set(batch)) == len(batch)

@@ -120,6 +120,25 @@ def test_a_request_that_redis_lost_is_handed_in_again(clean_redis_url: str, monk
     play(clean_redis_url, scene)
 
 
+def test_a_request_that_redis_lost_keeps_its_deadline(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LOOK_SECONDS", 0.1)
+    deadline_ms = 2**45
+    items = [Item("r", 0, b"\1\0\0\0", 1, deadline_ms=deadline_ms)]
+
+    async def scene(redis: Redis) -> None:
+        async with calling(redis) as callers:
+            waiting = asyncio.create_task(callers.submit(KEYS, Lane.INTERACTIVE, "r", items))
+            for _ in range(2):
+                while not (found := await redis.hget(KEYS.request("r"), "deadline")):
+                    await asyncio.sleep(0.01)
+                assert int(found) == deadline_ms
+                await redis.flushall()
+            await answer(redis, count())
+            await waiting
+
+    play(clean_redis_url, scene)
+
+
 def test_a_caller_that_leaves_takes_its_request_along(clean_redis_url: str) -> None:
     async def scene(redis: Redis) -> None:
         async with calling(redis) as callers:

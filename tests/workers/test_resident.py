@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from redis import Redis
 
 from pooling.config import ModelOptions
 from pooling.engine import PoolingInput
+from pooling.pooler_config import Activation, PoolingType
 from scheduler import leases
 from scheduler.connection import connect, connect_async
 from scheduler.dispatcher import Dispatcher
@@ -35,6 +37,7 @@ class Engine:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.batches: list[list[int]] = []
+        self.inputs: list[PoolingInput] = []
         self._seconds = seconds
 
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
@@ -46,6 +49,7 @@ class Engine:
         time.sleep(self._seconds)
         if POISON in firsts:
             raise ValueError("poison")
+        self.inputs.extend(inputs)
         return [(given.ids * 2).astype("<f4") for given in inputs]
 
 
@@ -77,18 +81,20 @@ def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
         resident.leave()
 
 
-def submit(url: str, resident: Resident, firsts: Sequence[int]) -> list[Result]:
-    """The results of one request whose items begin with these ids."""
+def items_of(firsts: Sequence[int]) -> list[Item]:
+    """Items whose ids begin with these."""
+    now_ms = time.time_ns() // 10**6
+    return [Item("r", index, np.asarray([each, 1], "<i4").tobytes(), now_ms) for index, each in enumerate(firsts)]
+
+
+def submit(url: str, resident: Resident, items: Sequence[Item]) -> list[Result]:
+    """The results of one request."""
 
     async def run() -> list[Result]:
         redis = connect_async(url)
         callers = Callers(redis)
         dispatcher = Dispatcher(redis, "m", Direct(resident))
         tasks = [asyncio.create_task(callers.run(["m"])), asyncio.create_task(dispatcher.run())]
-        items = [
-            Item("r", index, np.asarray([first, 1], "<i4").tobytes(), time.time_ns() // 10**6)
-            for index, first in enumerate(firsts)
-        ]
         try:
             async with asyncio.timeout(30):
                 return await callers.submit(KEYS, Lane.INTERACTIVE, "r", items)
@@ -104,14 +110,51 @@ def submit(url: str, resident: Resident, firsts: Sequence[int]) -> list[Result]:
 
 def test_results_are_what_the_engine_computed(clean_redis_url: str) -> None:
     with connect(clean_redis_url) as redis, resident_on(redis, Engine()) as resident:
-        found = submit(clean_redis_url, resident, [7, 8])
-    assert found == [Vector(np.asarray([14, 2], "<f4").tobytes()), Vector(np.asarray([16, 2], "<f4").tobytes())]
+        found = submit(clean_redis_url, resident, items_of([7, 8]))
+    vectors = [each.data for each in found if isinstance(each, Vector)]
+    assert vectors == [np.asarray([14, 2], "<f4").tobytes(), np.asarray([16, 2], "<f4").tobytes()]
+
+
+def test_results_tell_how_long_their_items_waited_and_were_computed(clean_redis_url: str) -> None:
+    old, new = items_of([7, 8])
+    old = replace(old, created_ms=old.created_ms - 60_000)
+    future = replace(new, index=2, created_ms=new.created_ms + 60_000)
+    with connect(clean_redis_url) as redis, resident_on(redis, Engine(seconds=0.2)) as resident:
+        found = submit(clean_redis_url, resident, [old, new, future])
+    queued_us = [each.queued_us for each in found if isinstance(each, Vector)]
+    forward_us = [each.forward_us for each in found if isinstance(each, Vector)]
+    assert 60_000_000 <= queued_us[0] < 90_000_000
+    assert 0 <= queued_us[1] < 30_000_000
+    assert queued_us[2] == 0, "clocks may disagree"
+    assert len(forward_us) == 3
+    assert all(200_000 <= each < 30_000_000 for each in forward_us)
+
+
+def test_items_are_pooled_as_they_ask(clean_redis_url: str) -> None:
+    (item,) = items_of([7])
+    asking = replace(item, dimensions=2, normalize=False, second_from=1, pooling_type="ALL", activation="none")
+    engine = Engine()
+    with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
+        submit(clean_redis_url, resident, [asking, replace(item, index=1)])
+    asked, unsaid = engine.inputs
+    assert (asked.dimensions, asked.normalize, asked.second_from) == (2, False, 1)
+    assert (asked.pooling_type, asked.activation) == (PoolingType.ALL, Activation.NONE)
+    assert (unsaid.pooling_type, unsaid.activation) == (None, None)
+
+
+def test_a_pooling_of_a_later_version_is_an_error_for_its_item_alone(clean_redis_url: str) -> None:
+    item, strange = items_of([7, 8])
+    with connect(clean_redis_url) as redis, resident_on(redis, Engine()) as resident:
+        good, bad = submit(clean_redis_url, resident, [item, replace(strange, pooling_type="NEWEST")])
+    assert isinstance(good, Vector)
+    assert isinstance(bad, Failure)
+    assert "NEWEST" in bad.message
 
 
 def test_an_item_that_fails_takes_nobody_down_and_is_given_up_after_three_attempts(clean_redis_url: str) -> None:
     engine = Engine()
     with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
-        good, bad, also_good = submit(clean_redis_url, resident, [7, POISON, 8])
+        good, bad, also_good = submit(clean_redis_url, resident, items_of([7, POISON, 8]))
         assert int(redis.xlen(KEYS.dead_letters)) == 1
     assert isinstance(good, Vector)
     assert isinstance(also_good, Vector)
@@ -126,6 +169,6 @@ def test_a_long_forward_keeps_its_lease(clean_redis_url: str, monkeypatch: pytes
     monkeypatch.setattr(resident_module, "RENEWAL_SECONDS", 0.1)
     engine = Engine(seconds=2.0)
     with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
-        (found,) = submit(clean_redis_url, resident, [7])
+        (found,) = submit(clean_redis_url, resident, items_of([7]))
     assert isinstance(found, Vector)
     assert engine.batches == [[7]], "it ran once"

@@ -1,0 +1,224 @@
+"""Cohere's `POST /v2/embed`, and the form of its errors."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic.config import JsonDict
+
+from api.errors import ApiError, bad_request
+from api.protocol.common import WireRequest
+from api.protocol.inputs import MAX_INPUTS, kind_of
+from api.quantizing import EmbeddingType, Float32s, quantized
+from api.sequences import MODEL_MAXIMUM, Truncation
+
+EXAMPLE: JsonDict = {
+    "model": "default",
+    "input_type": "search_document",
+    "texts": ["A millpond stores water.", "Rain falls."],
+    "embedding_types": ["float", "int8"],
+}
+
+_PARTS: JsonDict = {
+    "type": "object",
+    "properties": {
+        "content": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+            },
+        }
+    },
+    "required": ["content"],
+}
+
+
+class EmbedRequest(WireRequest):
+    """`POST /v2/embed`: `texts`, or `inputs` with content parts. Unknown fields are ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": ["texts"]}, {"required": ["inputs"]}]}
+    )
+
+    model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
+    input_type: StrictStr | None = Field(
+        None,
+        description="What the vectors are for: search_query, search_document, classification, clustering, or the name "
+        "of one of the checkpoint's prompts. Absent: the checkpoint's default prompt, if any.",
+    )
+    texts: Any = Field(
+        None,
+        description=f"Texts; at most {MAX_INPUTS}.",
+        json_schema_extra={
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "maxItems": MAX_INPUTS,
+        },
+    )
+    inputs: Any = Field(
+        None,
+        description=f"Texts in parts, which are joined by line breaks; at most {MAX_INPUTS}.",
+        json_schema_extra={"type": "array", "items": _PARTS, "minItems": 1, "maxItems": MAX_INPUTS},
+    )
+    images: Any = Field(None, description="Not taken: the models here read text. May be null.")
+    max_tokens: StrictInt | None = Field(
+        None, ge=1, lt=2**31, description="The longest input in tokens, special ones included; absent: the model's."
+    )
+    output_dimension: StrictInt | None = Field(
+        None, ge=1, description="Length of the vectors, where the model can shorten them."
+    )
+    embedding_types: list[EmbeddingType] | None = Field(None, description="Forms of each vector; absent: float.")
+    truncate: Literal["NONE", "START", "END"] = Field(
+        "END", description="Where longer inputs are cut; NONE refuses them."
+    )
+    priority: StrictInt = Field(
+        0, ge=-(2**31), lt=2**31, description="Among your own requests in a lane, the lower the earlier."
+    )
+
+    @property
+    def types(self) -> Sequence[EmbeddingType]:
+        """The forms of vectors that are wanted, each once."""
+        return list(dict.fromkeys(self.embedding_types or ["float"]))
+
+    @property
+    def source(self) -> str:
+        """The field that the inputs come from."""
+        return "texts" if self.texts is not None else "inputs"
+
+    def read(self) -> list[str]:
+        """The texts to embed.
+
+        Raises:
+            ApiError: 400 that says which of them is wrong and why.
+        """
+        if self.images is not None or self.input_type == "image":
+            field = "images" if self.images is not None else "input_type"
+            raise bad_request(
+                f"{field} is for images, and this model takes text only: send texts.", field, "unsupported_content"
+            )
+        if (self.texts is None) == (self.inputs is None):
+            which = "Neither texts nor inputs is there" if self.texts is None else "Both texts and inputs are there"
+            raise bad_request(f"{which}: send one of them.", "texts", "missing" if self.texts is None else "both")
+        field, values = self.source, self.texts if self.texts is not None else self.inputs
+        if not isinstance(values, list):
+            raise bad_request(f"{field} is {kind_of(values)}; it must be a list.", field, "invalid_type")
+        if not values:
+            raise bad_request(f"{field} is an empty list: send at least one.", field, "empty")
+        if len(values) > MAX_INPUTS:
+            raise bad_request(
+                f"{field} has {len(values)} entries, over the {MAX_INPUTS} of one call: send several calls.",
+                field,
+                "too_many_inputs",
+            )
+        read = _text if field == "texts" else _joined
+        return [read(value, f"{field}[{index}]", field) for index, value in enumerate(values)]
+
+    def truncation(self, longest: int) -> Truncation:
+        """What it says about inputs that are too long, for a model that takes so many tokens."""
+        tokens = MODEL_MAXIMUM if self.max_tokens is None else min(self.max_tokens, longest)
+        return Truncation(
+            None if self.truncate == "NONE" else tokens,
+            "left" if self.truncate == "START" else "right",
+            "max_tokens",
+            '"truncate": "END"',
+        )
+
+
+def _text(value: object, place: str, field: str) -> str:
+    if not isinstance(value, str):
+        raise bad_request(f"{place} is {kind_of(value)}; it must be a string.", field, "invalid_type")
+    if not value:
+        raise bad_request(f"{place} is an empty string: leave it out.", field, "empty")
+    return value
+
+
+def _joined(value: object, place: str, field: str) -> str:
+    """The text of one input's parts."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(content, list) or not content:
+        raise bad_request(
+            f'{place} must be an object like {{"content": [{{"type": "text", "text": "..."}}]}}, with one part at '
+            "least.",
+            field,
+            "invalid_type",
+        )
+    texts = []
+    for index, part in enumerate(content):
+        spot = f"{place}.content[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "image_url":
+            raise bad_request(
+                f"{spot} is an image, and this model takes text only: leave it out.", field, "unsupported_content"
+            )
+        if kind != "text":
+            raise bad_request(f"{spot} must be an object with the type 'text'.", field)
+        texts.append(_text(part.get("text"), f"{spot}.text", field))
+    return "\n".join(texts)
+
+
+class EmbedReply(BaseModel):
+    """What `POST /v2/embed` answers. `texts` are there where the request had them."""
+
+    id: str
+    embeddings: dict[EmbeddingType, list[list[float]] | list[str]]
+    texts: list[str] | None = None
+    meta: dict[str, Any]
+    response_type: Literal["embeddings_by_type"]
+
+
+class CohereError(BaseModel):
+    """What every wrong call is answered with."""
+
+    message: str
+
+
+def cohere_error(error: ApiError) -> tuple[int, dict[str, Any]]:
+    """Cohere's form: `{"message": ...}`."""
+    return error.status, {"message": error.message}
+
+
+def embed_response(
+    reply_id: str,
+    vectors: Float32s,
+    kinds: Sequence[EmbeddingType],
+    texts: Sequence[str] | None,
+    tokens: int,
+    cut: int,
+) -> bytes:
+    """The reply as JSON bytes.
+
+    Args:
+        vectors: float32 [n, dimensions].
+        texts: they come back; None where the request had parts.
+        cut: how many inputs were longer than the limit.
+    """
+    body = {
+        "id": reply_id,
+        "embeddings": {
+            kind: [base64.b64encode(vector).decode() for vector in vectors.astype("<f4")]
+            if kind == "base64"
+            else quantized(vectors, kind)
+            for kind in kinds
+        },
+        **({} if texts is None else {"texts": texts}),
+        "meta": meta("2", {"input_tokens": tokens}, tokens, cut, "inputs"),
+        "response_type": "embeddings_by_type",
+    }
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def meta(version: str, billed: dict[str, int], tokens: int, cut: int, inputs: str) -> dict[str, Any]:
+    """The part of Cohere's replies that is about the call; `warnings` are there when something was cut."""
+    warnings = [f"{inputs} longer than the limit, which were cut: {cut}"] if cut else []
+    return {
+        "api_version": {"version": version},
+        "billed_units": billed,
+        "tokens": {"input_tokens": tokens},
+        **({"warnings": warnings} if warnings else {}),
+    }
