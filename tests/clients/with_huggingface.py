@@ -34,7 +34,7 @@ def check_features(client: InferenceClient, url: str, model: str, wanted: np.nda
     try:
         client.feature_extraction(long)
     except HfHubHTTPError as error:
-        assert error.response.status_code == 413
+        assert error.response.status_code == 422
         assert error.response.json()["error_type"] == "Validation", error.response.text
     else:
         raise AssertionError("a text that is too long was embedded")

@@ -13,14 +13,16 @@ def main(url: str, model: str) -> None:
     labels = {each["label"]: each["score"] for each in predicted}
     assert len(labels) == 3 and abs(sum(labels.values()) - 1) < 1e-5
     assert [each["score"] for each in predicted] == sorted(labels.values(), reverse=True)
-    for address in (url, f"{url}/predict"):
-        # The client takes the first of the list, which TEI, for one text, does not nest: the best label.
-        best = InferenceClient(model=address).text_classification(TEXT)
-        assert (best.label, best.score) == (predicted[0]["label"], predicted[0]["score"])
+    # At the root the client gets the list that it is written for; TEI's own route does not nest it for one text, and
+    # the client takes the first of it: the best label.
+    every = InferenceClient(model=url).text_classification(TEXT)
+    assert [(each.label, each.score) for each in every] == [(each["label"], each["score"]) for each in predicted]
+    best = InferenceClient(model=f"{url}/predict").text_classification(TEXT)
+    assert (best.label, best.score) == (predicted[0]["label"], predicted[0]["score"])
     try:
         InferenceClient(model=f"{url}/predict").text_classification("water " * 500)
     except HfHubHTTPError as error:
-        assert error.response.status_code == 413
+        assert error.response.status_code == 422
         assert error.response.json()["error_type"] == "Validation", error.response.text
     else:
         raise AssertionError("a text that is too long was classified")

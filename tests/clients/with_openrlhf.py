@@ -32,9 +32,19 @@ def main(url: str, directory: str) -> None:
     with faltering(url, Refusal(503), Refusal(429)) as server:
         assert_same(remote_rewards(f"{server.url}/get_reward", {"query": QUERIES})["rewards"], wanted)
         assert server.answered == [503, 429, 200]
-    refused = requests.post(f"{url}/get_reward", json={"query": ["water " * 500]}, timeout=60)
-    assert refused.status_code in (400, 413), refused.text
-    assert "query" in refused.text, refused.text
+    check_lengths(url, tokenizer)
+
+
+def check_lengths(url: str, tokenizer: Tokenizer) -> None:
+    """A text that is too long loses its beginning, for the answer stands at its end; and the reply says so."""
+    limit = requests.get(f"{url}/v1/models", timeout=60).json()["data"][0]["max_model_len"]
+    long = " ".join(["where is the water?"] * 50)
+    ids = tokenizer.encode(long, add_special_tokens=False).ids
+    assert len(ids) > limit
+    wanted = post(url, "/v1/chat/reward", {"messages": ids[-limit:]})["data"][0]["score"]
+    reply = remote_rewards(f"{url}/get_reward", {"query": [long, QUERIES[1]]})
+    assert_same(reply["rewards"][:1], wanted)
+    assert reply["extra_logs"]["truncated"] == [1.0, 0.0], reply
 
 
 def remote_rewards(url: str, body: dict[str, Any]) -> dict[str, Any]:
