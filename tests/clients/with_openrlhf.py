@@ -36,15 +36,16 @@ def main(url: str, directory: str) -> None:
 
 
 def check_lengths(url: str, tokenizer: Tokenizer) -> None:
-    """A text that is too long loses its beginning, for the answer stands at its end; and the reply says so."""
+    """A text that is too long loses its end, as at OpenRLHF's own server, or its beginning; and the reply says so."""
     limit = requests.get(f"{url}/v1/models", timeout=60).json()["data"][0]["max_model_len"]
     long = " ".join(["where is the water?"] * 50)
     ids = tokenizer.encode(long, add_special_tokens=False).ids
     assert len(ids) > limit
-    wanted = post(url, "/v1/chat/reward", {"messages": ids[-limit:]})["data"][0]["score"]
-    reply = remote_rewards(f"{url}/get_reward", {"query": [long, QUERIES[1]]})
-    assert_same(reply["rewards"][:1], wanted)
-    assert reply["extra_logs"]["truncated"] == [1.0, 0.0], reply
+    for fields, kept in (({}, ids[:limit]), ({"truncation_side": "left"}, ids[-limit:])):
+        wanted = post(url, "/v1/chat/reward", {"messages": kept})["data"][0]["score"]
+        reply = remote_rewards(f"{url}/get_reward", {"query": [long, QUERIES[1]], **fields})
+        assert_same(reply["rewards"][:1], wanted)
+        assert reply["extra_logs"]["truncated"] == [1.0, 0.0], reply
 
 
 def remote_rewards(url: str, body: dict[str, Any]) -> dict[str, Any]:
