@@ -22,7 +22,7 @@ test: $(VENV)/installed-dev .venv-clients/installed
 test-mteb: $(VENV)/installed-dev .venv-mteb/installed
 	$(BIN)/python -m pytest -m mteb tests/end_to_end/test_clients.py $(ARGS)
 
-soak: $(VENV)/installed-dev
+soak: $(VENV)/installed-dev .venv-clients/installed
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 lint: $(VENV)/installed-dev
