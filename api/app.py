@@ -38,7 +38,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(rerank.router, rerank_error),
     Dialect(cohere.router, cohere_error),
     Dialect(vllm.router, vllm_error, VllmError),
-    Dialect(tokens.router, vllm_error, VllmError),
+    Dialect(tokens.router, vllm_error, VllmError | TeiError),
     Dialect(tokens.tei_router, tei_error, TeiError),
     Dialect(models.router),
     Dialect(health.router),
