@@ -127,6 +127,14 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
+    def encode_rendered(self, text: str, add_special_tokens: bool) -> TokenIds:
+        """The token ids of a chat template's text, int32 [n]: special tokens that it begins with are not put twice."""
+        (ids,) = self.encode([text], add_special_tokens)
+        twice = np.tile(self._prefix, 2)
+        if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
+            return ids[len(self._prefix) :]
+        return ids
+
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
         """The tokens of each text with their places in it."""
         inputs = [text.lower() for text in texts] if self._lowercase else list(texts)
