@@ -23,7 +23,7 @@ from api.protocol.cohere import cohere_error
 from api.protocol.reranking import rerank_error
 from api.protocol.tokens import TeiError, tei_error
 from api.protocol.vllm import VllmError, vllm_error
-from api.routes import cohere, embeddings, health, models, rerank, reward, tokens, vllm
+from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, tei, tokens, vllm
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -40,6 +40,9 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(vllm.router, vllm_error, VllmError),
     Dialect(tokens.router, vllm_error, VllmError),
     Dialect(tokens.tei_router, tei_error, TeiError),
+    Dialect(tei.router, tei_error, TeiError),
+    Dialect(infinity.router),
+    Dialect(openrlhf.router),
     Dialect(models.router),
     Dialect(health.router),
 )
