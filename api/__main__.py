@@ -1,10 +1,10 @@
 """One api process: uvicorn on the socket that the launcher opened."""
 
 import asyncio
+import json
 import os
 import socket
 import sys
-from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.options import Options
-from api.serving import Served, served_name
+from api.serving import Served
 from api.state import State
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
@@ -45,8 +45,7 @@ def main() -> int:
     """Serves until SIGTERM; the exit status."""
     options = Options.from_environment()
     set_up_logging("api", options.log_format)
-    checkpoint = Path(os.environ["MILLPOND_CHECKPOINT"])
-    app = create_app(options, [Served(served_name(options), checkpoint, options)])
+    app = create_app(options, [Served.decode(each) for each in json.loads(os.environ["MILLPOND_SERVED"])])
     config = uvicorn.Config(
         app,
         http="httptools",

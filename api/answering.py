@@ -84,8 +84,12 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
         if isinstance(result, Failure):
             raise _failure(call.sequences, index, result)
         assert isinstance(result, Vector)
-        vectors.append(result.data)
-    return vectors
+        vectors.append(result)
+    # Those of the item that came back last, as far as the worker's clocks tell.
+    last = max(vectors, key=lambda vector: vector.queued_us + vector.forward_us)
+    timings.add("queue", last.queued_us / 1e6)
+    timings.add("inference", last.forward_us / 1e6)
+    return [vector.data for vector in vectors]
 
 
 async def _results(

@@ -19,10 +19,11 @@ from api.errors import answer_errors
 from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
-from api.protocol.cohere import cohere_error
-from api.protocol.reranking import rerank_error
+from api.protocol.cohere import CohereError, cohere_error
+from api.protocol.reranking import RerankError, rerank_error
 from api.protocol.tokens import TeiError, tei_error
 from api.protocol.vllm import VllmError, vllm_error
+from api.rendering import Sandbox
 from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, tei, tokens, vllm
 from api.serving import Models, Served, ServedModel
 from api.state import State
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(embeddings.router),
     Dialect(reward.router),
-    Dialect(rerank.router, rerank_error),
-    Dialect(cohere.router, cohere_error),
+    Dialect(rerank.router, rerank_error, RerankError),
+    Dialect(cohere.router, cohere_error, CohereError),
     Dialect(vllm.router, vllm_error, VllmError),
     Dialect(tokens.router, vllm_error, VllmError),
     Dialect(tokens.tei_router, tei_error, TeiError),
@@ -57,7 +58,10 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         assert options.redis_url
         redis = connect_async(options.redis_url)
         created = int(time.time())
-        models = Models([ServedModel.load(each, created) for each in served])
+        sandbox = Sandbox()
+        models = Models([ServedModel.load(each, created, sandbox) for each in served])
+        if any(model.renderer.has_template or model.renderer.takes_templates for model in models):
+            await sandbox.start()
         callers = Callers(redis)
         canaries = tuple(Canary(redis, callers, model) for model in models)
         app.state.millpond = State(options, redis, models, callers, canaries)
@@ -67,6 +71,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+        await sandbox.close()
         for model in models:
             model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()

@@ -29,11 +29,11 @@ def main() -> int:
             from api.keys_command import keys
 
             return keys(arguments[1:])
-        options = parse(arguments[0], arguments[1:])
+        parsed = parse(arguments[0], arguments[1:])
         # Imported only now: `--help` and a wrong flag are answered at once.
         from api.launcher import launch
 
-        return launch(arguments[0], options)
+        return launch(arguments[0], parsed)
     except LaunchError as error:
         print(f"millpond: {error}", file=sys.stderr)
         return 2

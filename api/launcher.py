@@ -22,10 +22,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError
 
 from api import embedded_redis
+from api.chosen_models import chosen_models
+from api.embedded_redis import Network
 from api.errors import LaunchError
 from api.exposure import Door
-from api.options import API, SCHEDULER, SERVE, WORKER, Options
-from api.serving import checkpoint_directory, example_call, served_name
+from api.options import API, SCHEDULER, SERVE, WORKER, Options, Parsed
+from api.serving import Served, checkpoint_directory, example_call
 from api.supervisor import Role, Supervisor
 from scheduler.connection import check_server, connect, connect_async
 from scheduler.errors import SchedulerError
@@ -43,36 +45,45 @@ ROLE_STOP_SECONDS = 1.5
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
-def launch(command: str, options: Options) -> int:
+def launch(command: str, parsed: Parsed) -> int:
     """Runs a command's roles until it is told to stop; the exit status.
 
     Raises:
         LaunchError: it cannot start.
     """
-    set_up_logging("launcher", options.log_format)
+    set_up_logging("launcher", parsed.options.log_format)
     # The roles inherit this process's environment, and only the api is to know the keys.
     os.environ.pop("MILLPOND_API_KEY", None)
-    return asyncio.run(_Launch(command, options).run())
+    return asyncio.run(_Launch(command, parsed).run())
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is settled before the first role starts."""
+    """What is settled before the first role starts.
 
-    environment: dict[str, str]
+    Attributes:
+        shared_environment: what every role is told beside its options: where Redis and the metrics are.
+        api_environment: what only the api is told.
+        served: the models of api and workers; none where there is neither.
+        network: how others reach the embedded Redis, where they may.
+    """
+
+    shared_environment: dict[str, str]
     api_environment: dict[str, str]
+    served: tuple[Served, ...]
     listener: socket.socket | None
     redis_url: str
+    network: Network | None
 
 
 class _Launch:
-    def __init__(self, command: str, options: Options) -> None:
+    def __init__(self, command: str, parsed: Parsed) -> None:
         self._command = command
-        self._options = options
+        self._options = parsed.options
+        self._models = chosen_models(parsed) if self._has(API) or self._has(WORKER) else ()
         self._open = ExitStack()
 
     async def run(self) -> int:
-        options = self._options
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -86,7 +97,7 @@ class _Launch:
                 if starting.done():
                     starting.result()
                     if plan.listener:
-                        self._show_curl(options, Path(plan.environment["MILLPOND_CHECKPOINT"]))
+                        self._show_curl(plan)
                     await stopping
                 self._say("stopping")
             finally:
@@ -110,9 +121,8 @@ class _Launch:
         """Checks all that can be checked before a process is started."""
         options = self._options
         directory = self._data_directory() if self._embeds_redis else None
-        redis_url = options.redis_url or (
-            f"unix://{embedded_redis.socket_path(directory)}?db=0" if directory else LOCAL_REDIS
-        )
+        network = self._network(directory)
+        redis_url = options.redis_url or (embedded_redis.server_url(directory, network) if directory else LOCAL_REDIS)
         listener = self._open.enter_context(_listen(options.host, options.port, "--port")) if self._has(API) else None
         door = Door.of(options) if listener else None
         if listener and door:
@@ -121,23 +131,43 @@ class _Launch:
         metrics_port = options.metrics_port or (options.port + 1 if self._has(API) else None)
         if metrics_port:
             _listen(options.host, metrics_port, "--metrics-port").close()
-        environment = {
-            **options.environment(),
-            "MILLPOND_REDIS_URL": redis_url,
-            "MILLPOND_BROKER_URL": options.broker_url or redis_url,
-        }
-        if self._has(API) or self._has(WORKER):
-            environment["MILLPOND_CHECKPOINT"] = str(checkpoint_directory(options))
-            environment["MILLPOND_SERVED_MODEL_NAME"] = served_name(options)
-        if self._has(WORKER):
-            environment["MILLPOND_MAX_NUM_BATCHED_TOKENS"] = str(_batched_tokens(options))
+        served = self._served()
         if not directory:
             _check_redis(redis_url, "--redis-url")
         if options.broker_url:
             _check_redis(options.broker_url, "--broker-url")
+        shared = {
+            "MILLPOND_REDIS_URL": redis_url,
+            "MILLPOND_BROKER_URL": options.broker_url or redis_url,
+        }
         if metrics_port:
-            environment["PROMETHEUS_MULTIPROC_DIR"] = self._serve_metrics(metrics_port, redis_url)
-        return _Plan(environment, door.environment if door else {}, listener, redis_url)
+            shared["PROMETHEUS_MULTIPROC_DIR"] = self._serve_metrics(metrics_port, redis_url)
+        api_environment = door.environment if door else {}
+        return _Plan(shared, api_environment, served, listener, redis_url, network)
+
+    def _served(self) -> tuple[Served, ...]:
+        """The models with their local, verified checkpoints."""
+        served = []
+        for model in self._models:
+            try:
+                directory = checkpoint_directory(model.options)
+            except LaunchError as error:
+                raise (LaunchError(f"{model.name}: {error}") if len(self._models) > 1 else error) from error
+            served.append(Served(model.name, directory, model.options, model.aliases))
+        return tuple(served)
+
+    def _network(self, directory: Path | None) -> Network | None:
+        """How the embedded Redis is reached from elsewhere on this machine, if it is to be."""
+        port = self._options.engine_worker_queue_port
+        if port is None:
+            return None
+        if directory is None:
+            raise LaunchError(
+                "--engine-worker-queue-port is for the embedded Redis: leave it out where --redis-url is given, which "
+                "other workers can be given too."
+            )
+        _listen("127.0.0.1", port, "--engine-worker-queue-port").close()
+        return Network.on(port, directory)
 
     @property
     def _embeds_redis(self) -> bool:
@@ -170,37 +200,78 @@ class _Launch:
 
     async def _start(self, supervisor: Supervisor, plan: _Plan) -> None:
         if self._embeds_redis:
-            await supervisor.start([self._redis_role(plan.redis_url)])
+            await supervisor.start([self._redis_role(plan)])
         # They stop in the reverse order: the api first, then what it waits for. It starts last, so that nothing is
         # answered for a checkpoint that the worker then refuses.
-        workers = self._roles(WORKER, "workers", self._options.workers, plan)
-        await supervisor.start(workers, self._roles(SCHEDULER, "scheduler", 1, plan))
-        await supervisor.start(self._roles(API, "api", self._options.api_workers, plan))
+        await supervisor.start(self._workers(plan), self._schedulers(plan))
+        await supervisor.start(self._apis(plan))
+        if plan.network:
+            path = plan.network.write_url(self._options.data_dir.absolute())
+            self._say(
+                f'more workers join with: millpond worker --redis-url "$(cat {shlex.quote(str(path))})" --model ...'
+            )
 
-    def _roles(self, name: str, module: str, count: int, plan: _Plan) -> list[Role]:
-        if not self._has(name):
+    def _workers(self, plan: _Plan) -> list[Role]:
+        """The workers of each model, which bears its name where there are several."""
+        if not self._has(WORKER):
             return []
-        environment, descriptors = plan.environment, []
-        if plan.listener and name == API:
-            descriptors = [plan.listener.fileno()]
-            environment = {**environment, **plan.api_environment, "MILLPOND_LISTEN_FD": str(descriptors[0])}
+        roles = []
+        for served in plan.served:
+            suffix = "" if len(plan.served) == 1 else f" of {served.name}"
+            environment = {
+                **served.options.environment(),
+                **plan.shared_environment,
+                "MILLPOND_CHECKPOINT": str(served.checkpoint),
+                "MILLPOND_SERVED_MODEL_NAME": served.name,
+                "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(_batched_tokens(served.options)),
+            }
+            roles += self._roles("workers", "workers", served.options.workers, environment, suffix=suffix)
+        return roles
+
+    def _schedulers(self, plan: _Plan) -> list[Role]:
+        if not self._has(SCHEDULER):
+            return []
+        return self._roles("scheduler", "scheduler", 1, {**self._options.environment(), **plan.shared_environment})
+
+    def _apis(self, plan: _Plan) -> list[Role]:
+        if not plan.listener:
+            return []
+        environment = {
+            **self._options.environment(),
+            **plan.shared_environment,
+            **plan.api_environment,
+            "MILLPOND_SERVED": json.dumps([served.encode() for served in plan.served]),
+            "MILLPOND_LISTEN_FD": str(plan.listener.fileno()),
+        }
+        return self._roles("api", "api", self._options.api_workers, environment, listener=plan.listener)
+
+    def _roles(
+        self,
+        name: str,
+        module: str,
+        count: int,
+        environment: dict[str, str],
+        *,
+        suffix: str = "",
+        listener: socket.socket | None = None,
+    ) -> list[Role]:
         return [
             Role(
-                name=name if count == 1 else f"{name} {number + 1}",
+                name=(name if count == 1 else f"{name} {number + 1}") + suffix,
                 command=[sys.executable, "-m", module],
                 environment=environment,
-                descriptors=descriptors,
-                stop_seconds=ROLE_STOP_SECONDS if self._command == SERVE and name != API else API_STOP_SECONDS,
+                descriptors=[listener.fileno()] if listener else [],
+                stop_seconds=API_STOP_SECONDS if listener or self._command != SERVE else ROLE_STOP_SECONDS,
             )
             for number in range(count)
         ]
 
-    def _redis_role(self, redis_url: str) -> Role:
+    def _redis_role(self, plan: _Plan) -> Role:
         server, version = embedded_redis.find_server()
         directory = self._options.data_dir.absolute()
 
         async def probe() -> str:
-            redis = connect_async(redis_url)
+            redis = connect_async(plan.redis_url)
             while True:
                 try:
                     await redis.ping()
@@ -210,13 +281,16 @@ class _Launch:
             await redis.aclose()
             return f"{Path(server).name} {version} in {directory}"
 
-        return Role("redis", embedded_redis.server_command(server, directory), probe=probe, stop_seconds=2.0)
+        command = embedded_redis.server_command(server, directory, plan.network)
+        return Role("redis", command, probe=probe, stop_seconds=2.0)
 
-    def _show_curl(self, options: Options, checkpoint: Path) -> None:
-        route, fields = example_call(checkpoint, options)
-        body = json.dumps({"model": served_name(options), **fields})
+    def _show_curl(self, plan: _Plan) -> None:
+        options, served = self._options, plan.served[0]
+        route, fields = example_call(served.checkpoint, served.options)
+        body = json.dumps({"model": served.name, **fields})
         url = f"http://{_in_url(options.host)}:{options.port}{route}"
-        self._say(f"serving; try:\n  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+        key = ' -H "Authorization: Bearer $MILLPOND_API_KEY"' if plan.api_environment else ""
+        self._say(f"serving; try:\n  curl -s {url}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}")
 
 
 def _lock(lock: IO[str], directory: Path) -> None:

@@ -1,11 +1,12 @@
 """Inputs of several kinds in one call, as text-embeddings-inference takes them: texts with token ids, or with pairs."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
 from api.errors import bad_request
-from api.pairing import TokenizerPairing
+from api.pairing import Pairing, TokenizerPairing
 from api.sequences import Limit, Sequences, Truncation, ids_within, texts_within
 from api.serving import ServedModel
 from api.timings import Timings
@@ -59,20 +60,38 @@ async def texts_and_pairs_within(
             "truncation_direction is Left, and of a pair the end of the second text is cut: leave it out.",
             "truncation_direction",
         )
-    characters = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
-    timings.characters += characters
+    timings.characters += sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
     with timings.stage("tokenize"):
-        encoded = await model.aside(characters, _encoded, model, inputs)
+        encoded = await _encoded(model, inputs, limit)
     return _within(limit, model, encoded)
 
 
-def _encoded(model: ServedModel, inputs: Sequence[TextOrPair]) -> list[TokenIds | EncodedPair]:
+async def _encoded(model: ServedModel, inputs: Sequence[TextOrPair], limit: Limit) -> list[TokenIds | EncodedPair]:
+    """Each input's tokens; neighbours are read together: texts, and pairs with the same first text."""
+    pairing = _pairing(model)
+    encoded: list[TokenIds | EncodedPair] = []
+    for first, neighbours in groupby(inputs, lambda each: None if isinstance(each, str) else each[0]):
+        texts = [each if isinstance(each, str) else each[1] for each in neighbours]
+        if first is None:
+            encoded += await model.tokenize_within(texts, limit.tokens, add_special_tokens=True, side=limit.side)
+            continue
+        query, *documents = (model.tokenizer.shortened(text, limit.tokens) for text in (first, *texts))
+        characters = len(query) * len(documents) + sum(map(len, documents))
+        encoded += await model.aside(characters, await pairing.prepared(query, documents))
+    return encoded
+
+
+def _pairing(model: ServedModel) -> Pairing:
     # A classifier that is not asked about documents takes pairs as its tokenizer joins them.
-    pairing = model.pairing or TokenizerPairing(model.tokenizer, "")
-    return [
-        model.tokenizer.encode([each])[0] if isinstance(each, str) else pairing.encode(each[0], [each[1]])[0]
-        for each in inputs
-    ]
+    pairing = model.pairing if "score" in model.spec.tasks else TokenizerPairing(model.tokenizer, "")
+    if pairing is None:
+        raise bad_request(
+            f"{model.name} does not say how two texts become one: put a chat_template.jinja that places the roles "
+            "query and document into the checkpoint.",
+            FIELD,
+            "task_not_supported",
+        )
+    return pairing
 
 
 def _within(limit: Limit, model: ServedModel, encoded: Sequence[TokenIds | EncodedPair]) -> Sequences:

@@ -74,13 +74,19 @@ class Options(BaseModel):
     )
 
     model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER, INSPECT))] = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="checkpoint to serve"
+        "sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="checkpoint to serve; repeated: several"
+    )
+    models_file: Annotated[Path | None, Shown("model", "FILE", (SERVE, API, WORKER))] = Field(
+        None, description="several models, each with its options (TOML, a section [models.NAME] each), for --model"
     )
     revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="branch, tag or commit of a model from the hub"
     )
     served_model_name: Annotated[str | None, Shown("model", "NAME", (SERVE, API, WORKER))] = Field(
-        None, min_length=1, description="name in requests and replies (default: the hub id, or the directory's name)"
+        None,
+        min_length=1,
+        description="name in requests and replies (default: the hub id, or the directory's name); repeated: of the "
+        "models in order, or further names of the only one",
     )
     runner: Annotated[Literal["auto", "pooling"], Shown("model", "RUNNER", (SERVE, API, WORKER, INSPECT))] = Field(
         "auto", description="auto or pooling; Millpond runs nothing but pooling models"
@@ -98,6 +104,10 @@ class Options(BaseModel):
     ] = Field("auto", description="type of weights and activations: auto, float32, bfloat16 or float16")
     max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER, INSPECT))] = Field(
         None, description="longest sequence taken (default: what the checkpoint allows)"
+    )
+
+    trust_request_chat_template: Annotated[bool, Shown("model", "", (SERVE, API))] = Field(
+        False, description="take chat templates from requests; they run in processes that can do nothing else"
     )
 
     device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER, INSPECT))] = Field(
@@ -134,6 +144,9 @@ class Options(BaseModel):
     )
     redis_url: Annotated[str | None, Shown("storage", "URL")] = Field(
         None, description="Redis 6.2 or newer (default for serve: an embedded one; else redis://127.0.0.1:6379/0)"
+    )
+    engine_worker_queue_port: Annotated[Port | None, Shown("storage", "PORT", (SERVE,))] = Field(
+        None, description="port on which the embedded Redis listens too, on this machine, for workers started apart"
     )
     broker_url: Annotated[str | None, Shown("storage", "URL")] = Field(
         None, description="Redis that carries Celery, if it is another (default: --redis-url)"
@@ -184,6 +197,11 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def shown(name: str) -> Shown:
+    """How an option appears."""
+    return next(each for each in Options.model_fields[name].metadata if isinstance(each, Shown))
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     variables = {name: ENVIRONMENT_PREFIX + name.upper() for name in Options.model_fields}
     return {name: environment[key] for name, key in variables.items() if environment.get(key)}
@@ -201,13 +219,47 @@ class _OneSentenceParser(argparse.ArgumentParser):
         raise LaunchError(f"{self.prog}: {message}. `{self.prog} --help` lists what there is.")
 
 
-def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
-    """The options of one command, from its flags and the environment.
+@dataclass(frozen=True)
+class Parsed:
+    """A command line.
+
+    Attributes:
+        options: all options, with the first model where there are several.
+        models, names: each --model and each --served-model-name, as often as they were given.
+        values: what was given, unchecked.
+    """
+
+    options: Options
+    models: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+REPEATED = {"model": "models", "served_model_name": "names"}
+"""Options of one model that a command takes several times, for several."""
+
+
+def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Parsed:
+    """What one command is told by its flags and the environment.
 
     Raises:
         LaunchError: a flag or a value is wrong.
     """
-    return Options.checked({**_from_environment(environment), **_found(_parser(command), arguments)})
+    found = _found(_parser(command), arguments)
+    around = _from_environment(environment)
+    # A flag wins over the environment, also where it says the same thing in another way; there, a file says more.
+    if REPEATED.keys() & found.keys():
+        around.pop("models_file", None)
+    elif "models_file" in {**around, **found}:
+        around = {name: value for name, value in around.items() if name not in REPEATED}
+    values = {**around, **found}
+    repeated = {}
+    for name, field in REPEATED.items():
+        given = values.get(name, [])
+        repeated[field] = tuple(given if isinstance(given, list) else [given])
+        if repeated[field]:
+            values[name] = repeated[field][0]
+    return Parsed(Options.checked(values), **repeated, values=values)
 
 
 def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Options, bool]:
@@ -253,15 +305,16 @@ def _parser(command: str) -> _OneSentenceParser:
     parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
     groups: dict[str, Any] = {}
     for name, field in Options.model_fields.items():
-        shown = next(each for each in field.metadata if isinstance(each, Shown))
-        if command not in shown.commands:
+        how = shown(name)
+        if command not in how.commands:
             continue
-        if shown.group not in groups:
-            groups[shown.group] = parser.add_argument_group(shown.group)
-        kind: dict[str, Any] = {"metavar": shown.value, "action": "append" if shown.repeated else "store"}
+        if how.group not in groups:
+            groups[how.group] = parser.add_argument_group(how.group)
+        repeated = how.repeated or (name in REPEATED and command != INSPECT)
+        kind: dict[str, Any] = {"metavar": how.value, "action": "append" if repeated else "store"}
         if field.annotation is bool:
             kind = {"action": "store_true"}
-        groups[shown.group].add_argument(
+        groups[how.group].add_argument(
             flag_of(name), dest=name, default=argparse.SUPPRESS, help=_help(name, field), **kind
         )
     return parser

@@ -1,15 +1,21 @@
 """How a query and a document become one sequence, as Sentence Transformers' CrossEncoder makes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from api.errors import ApiError
-from api.protocol.messages import Message
-from api.rendering import Renderer
+from api.rendering import Sandbox, origin_of, rendered_once
+from api.sandbox.job import Job
 from pooling.architectures import Head
 from pooling.chat_template import ChatTemplate
 from pooling.config import ModelSpec
 from pooling.tokenizing import EncodedPair, TokenIds, Tokenizer
+
+TOGETHER = 256
+"""Documents that a template's process gets at once: it renders them in some 20 ms, for which others wait."""
+
+Texts = Callable[[str, Sequence[str]], Awaitable[list[str]]]
+"""Makes one text for each document with the query."""
 
 QWEN3_RERANKER = "Qwen3ForCausalLM"
 
@@ -25,11 +31,15 @@ QWEN3_PROMPT = (
 )
 
 
+Encode = Callable[[], list[EncodedPair]]
+"""Makes one sequence for each document; for a thread, where there is much to do."""
+
+
 class Pairing(Protocol):
     """One way to make sequences of a query with documents."""
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """One sequence for each document; raises a 400 where a chat template refuses a text."""
+    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+        """What makes the sequences; raises a 400 where a chat template refuses a text."""
 
 
 class TokenizerPairing:
@@ -39,23 +49,25 @@ class TokenizerPairing:
         self._tokenizer = tokenizer
         self._prompt = prompt
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """One sequence for each document; the prompt stands before the query."""
-        return self._tokenizer.encode_pairs([(self._prompt + query, document) for document in documents])
+    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+        """What makes the sequences; the prompt stands before the query."""
+        return lambda: self._tokenizer.encode_pairs([(self._prompt + query, document) for document in documents])
 
 
 class TextPairing:
     """One text made of both, tokenised as it is: rerankers that are language models."""
 
-    def __init__(self, tokenizer: Tokenizer, text: Callable[[str, str], str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: Texts) -> None:
         self._tokenizer = tokenizer
-        self._text = text
+        self.texts = texts
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """One sequence for each document, which lies between what two other documents have in common."""
-        one, other, *sequences = self._tokenizer.encode(
-            [self._text(query, document) for document in ("0", "1 2 3 4", *documents)], add_special_tokens=False
-        )
+    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+        """What makes the sequences, in each of which the document lies between what two others have in common."""
+        texts = await self.texts(query, ["0", "1 2 3 4", *documents])
+        return lambda: self._encoded(texts)
+
+    def _encoded(self, texts: Sequence[str]) -> list[EncodedPair]:
+        one, other, *sequences = self._tokenizer.encode(texts, add_special_tokens=False)
         before = _common(one, other)
         after = _common(one[::-1], other[::-1])
         return [
@@ -63,7 +75,9 @@ class TextPairing:
         ]
 
 
-def pairing_of(spec: ModelSpec, tokenizer: Tokenizer, template: ChatTemplate | None) -> Pairing | None:
+def pairing_of(
+    spec: ModelSpec, tokenizer: Tokenizer, template: ChatTemplate | None, sandbox: Sandbox
+) -> Pairing | None:
     """The way that fits a model, or None where its files do not say how a pair becomes a sequence.
 
     A chat template that places the roles "query" and "document" is used where Sentence Transformers would use one;
@@ -73,41 +87,45 @@ def pairing_of(spec: ModelSpec, tokenizer: Tokenizer, template: ChatTemplate | N
     prompt = spec.prompts.texts[spec.prompts.default] if spec.prompts.default else ""
     by_template = template is not None and spec.reads_messages is not False
     if template is not None and by_template:
-        text = _template_text(template, prompt)
-        if _carries_both(text):
-            return TextPairing(tokenizer, text)
+        texts = _template_texts(template, prompt, sandbox)
+        if texts is not None:
+            return TextPairing(tokenizer, texts)
     elif spec.head is not Head.TOKENS or spec.reads_messages is not None:
         return TokenizerPairing(tokenizer, prompt)
     if _is_qwen3_reranker(spec, tokenizer):
-        return TextPairing(tokenizer, _qwen3_text(prompt or QWEN3_INSTRUCTION))
+        return TextPairing(tokenizer, _qwen3_texts(prompt or QWEN3_INSTRUCTION))
     return None
 
 
-def _template_text(template: ChatTemplate, prompt: str) -> Callable[[str, str], str]:
-    renderer = Renderer(template, lambda content: _messages(content, content))
+def _template_texts(template: ChatTemplate, prompt: str, sandbox: Sandbox) -> Texts | None:
+    """The way of the checkpoint's template; None where it leaves out one of both, as those for chats only do."""
+    system = [{"role": "system", "content": prompt}] if prompt else []
 
-    def text(query: str, document: str) -> str:
-        system = [{"role": "system", "content": prompt}] if prompt else []
-        return renderer.render([*system, *_messages(query, document)])
+    def job(pairs: Iterable[tuple[str, str]]) -> Job:
+        conversations = [
+            [*system, {"role": "query", "content": query}, {"role": "document", "content": document}]
+            for query, document in pairs
+        ]
+        return Job(origin_of(template), template.special_tokens, ("query", "document"), conversations)
 
-    return text
+    async def texts(query: str, documents: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for begin in range(0, len(documents), TOGETHER):
+            found += await sandbox.render(job((query, each) for each in documents[begin : begin + TOGETHER]))
+        return found
 
-
-def _messages(query: object, document: object) -> list[Message]:
-    return [{"role": "query", "content": query}, {"role": "document", "content": document}]
-
-
-def _carries_both(text: Callable[[str, str], str]) -> bool:
-    """Whether query and document reach the text: templates for chats only leave out roles that they do not know."""
     try:
-        base = text("alpha", "bravo")
-        return base not in (text("charlie", "bravo"), text("alpha", "foxtrot"))
+        base, *others = rendered_once(job([("alpha", "bravo"), ("charlie", "bravo"), ("alpha", "foxtrot")]))
     except ApiError:
-        return False
+        return None
+    return None if base in others else texts
 
 
-def _qwen3_text(instruction: str) -> Callable[[str, str], str]:
-    return lambda query, document: QWEN3_PROMPT.format(instruction=instruction, query=query, document=document)
+def _qwen3_texts(instruction: str) -> Texts:
+    async def texts(query: str, documents: Sequence[str]) -> list[str]:
+        return [QWEN3_PROMPT.format(instruction=instruction, query=query, document=each) for each in documents]
+
+    return texts
 
 
 def _is_qwen3_reranker(spec: ModelSpec, tokenizer: Tokenizer) -> bool:

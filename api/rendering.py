@@ -1,203 +1,212 @@
-"""From messages to the text that the checkpoint's chat template makes of them, as transformers renders it.
+"""From messages to text by a chat template, in processes that a template can neither hold up nor break out of.
 
-transformers' own `render_jinja_template` is not used: importing it takes longer than all the rest of the api, 0.33 s.
+Templates that callers bring, and the checkpoint's own with variables that callers bring, can be made to run for long.
+They have children of their own, so that who brings nothing waits for nobody who does.
 """
 
-import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from api.errors import ApiError, bad_request
+from api.errors import ApiError, bad_request, overloaded
 from api.protocol.messages import Message
+from api.sandbox import job as wire
+from api.sandbox.children import (
+    START_SECONDS,
+    BusyError,
+    Children,
+    EndedError,
+    TooSlowError,
+    child_command,
+    child_environment,
+)
+from api.sandbox.job import Job, Origin, OutOfMemoryError, Refusal
 from pooling.chat_template import ChatTemplate
-
-CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
-"""Marks the end of the message to be continued, as in transformers: what a template puts behind it is cut off."""
-
-REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
-"""Names under which a message's reasoning is sent; templates read the first one, some the second."""
 
 OWN_VARIABLES = ("messages", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
 """What `chat_template_kwargs` cannot set: they have fields of their own, or none."""
 
+LONGEST_TEMPLATE = 100_000
+"""Characters of a caller's template; those of checkpoints have up to 20,000."""
+
+CHILDREN = 2
+"""Of each kind: one renders 5,000 short conversations a second, the other is for when it has a long one."""
+
+CALLERS_NICENESS = 5
+"""What callers bring is computed when nothing else wants the core, or almost so."""
+
+CALLERS_PATIENCE = 0.4
+"""Seconds that what callers bring waits for a child. With the time to render that is an answer within a second."""
+
+PATIENCE = 10.0
+"""Seconds that the rest waits: no job in its queue can be long, so only a great many can take that time."""
+
+TEMPLATE_FIELD = "chat_template"
+
+USER = ("user",)
+"""The message by which it is found out in which form a template for chats reads content."""
+
+
+class Sandbox:
+    """The processes in which one api process renders; started as they are needed."""
+
+    def __init__(self) -> None:
+        self._trusted = Children(CHILDREN, 0, PATIENCE)
+        self._callers = Children(CHILDREN, CALLERS_NICENESS, CALLERS_PATIENCE)
+
+    async def start(self) -> None:
+        """Starts one process of each kind, so that the first callers do not wait for it."""
+        await self._trusted.start()
+        await self._callers.start()
+
+    async def close(self) -> None:
+        """Ends the processes."""
+        await self._trusted.close()
+        await self._callers.close()
+
+    async def render(self, job: Job) -> list[str]:
+        """A text for each conversation.
+
+        Raises:
+            ApiError: 400 with the template's words or the limit that it ran into, 503 when too many others wait.
+        """
+        data = _encoded(job)
+        children = self._callers if job.variables or job.origin.field == TEMPLATE_FIELD else self._trusted
+        try:
+            reply = await children.exchange(data, _longest_reply(data, job), len(job.conversations))
+        except TooSlowError as error:
+            raise _stopped(job, f"takes longer than the {wire.SECONDS:g} seconds that it may") from error
+        except EndedError as error:
+            raise _stopped(job, "ended the process that rendered it") from error
+        except BusyError as error:
+            raise overloaded(
+                "Too many chat templates are being rendered: no process for it was free in time. Try again.", 1
+            ) from error
+        return _texts(reply, job)
+
 
 class Renderer:
-    """A chat template, compiled; safe to use from several threads at once."""
+    """A checkpoint's chat template, and those that callers may bring instead."""
 
-    def __init__(self, template: ChatTemplate, probe: Callable[[object], Sequence[Message]] | None = None) -> None:
-        """A renderer of one checkpoint's template.
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        template: ChatTemplate | None,
+        special_tokens: Mapping[str, str],
+        *,
+        takes_templates: bool = False,
+    ) -> None:
+        """A renderer for one model.
 
         Args:
-            probe: makes the conversation by which it is found out in which form the template reads content; by default
-                one message of a user.
+            template: the checkpoint's, if it has one.
+            special_tokens: their texts by name, which every template may look at.
+            takes_templates: whether callers may bring templates.
         """
-        self._template = template
-        self._probe = probe or (lambda content: [{"role": "user", "content": content}])
+        self.has_template = template is not None
+        self.takes_templates = takes_templates
+        self._sandbox = sandbox
+        self._own = origin_of(template) if template else None
+        self._special_tokens = special_tokens
 
-    def render(
+    async def render(
         self,
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
+        template: str | None = None,
     ) -> str:
         """The messages as one text.
 
         Args:
             variables: what else the template may look at (`chat_template_kwargs`).
+            template: the caller's own, for which `takes_templates` must be true; else the checkpoint's, which there
+                must be.
 
         Raises:
-            ApiError: 400 with the template's own words, when it refuses the messages or fails on them.
+            ApiError: as `Sandbox.render`.
         """
-        chosen = [self._fitted(message) for message in messages]
-        if continue_final_message:
-            chosen[-1] = _marked(chosen[-1])
-        text = self._rendered(chosen, add_generation_prompt, variables or {})
-        return _until_mark(text) if continue_final_message else text
-
-    def _fitted(self, message: Message) -> Message:
-        """The message with its content in the form that the template reads, and its reasoning under every name."""
-        reasoning = next((message[name] for name in REASONING_FIELDS if name in message), None)
-        if reasoning is not None:
-            message = {"thinking": reasoning, **message, "reasoning_content": reasoning}
-        content = message.get("content")
-        if isinstance(content, str) and not self._takes_text:
-            return {**message, "content": _parts(content)}
-        if isinstance(content, list) and not self._takes_parts:
-            return {**message, "content": "\n".join(part["text"] for part in content)}
-        return message
-
-    @functools.cached_property
-    def _takes_text(self) -> bool:
-        """Whether a text as content reaches the result; where neither form does, the plain one is used."""
-        return self._carries("alpha", "bravo") or not self._carries(_parts("alpha"), _parts("bravo"))
-
-    @functools.cached_property
-    def _takes_parts(self) -> bool:
-        """Whether a list of parts as content reaches the result, and not as a list that was printed."""
-        if not self._takes_text:
-            return True
-        text = self._attempted("alpha")
-        return text is not None and text == self._attempted(_parts("alpha"))
-
-    def _carries(self, first: object, second: object) -> bool:
-        rendered = self._attempted(first)
-        return rendered is not None and rendered != self._attempted(second)
-
-    def _attempted(self, content: object) -> str | None:
-        try:
-            return self._rendered(self._probe(content), False, {})
-        except ApiError:
-            return None
-
-    def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool, variables: Mapping[str, Any]) -> str:
-        given = {"tools": None, "documents": None, **self._template.special_tokens, **variables}
-        try:
-            return self._compiled.render(given, messages=messages, add_generation_prompt=add_generation_prompt)
-        except jinja2.TemplateSyntaxError as error:
-            place = f"{self._template.path.name}, line {error.lineno}"
-            raise bad_request(f"The chat template of this model ({place}) is broken: {error}.", "messages") from error
-        except Exception as error:
-            reason = str(error).rstrip(". ") or type(error).__name__
-            raise bad_request(f"The chat template refuses these messages: {reason}.", "messages") from error
-
-    @functools.cached_property
-    def _compiled(self) -> jinja2.Template:
-        return environment().from_string(self._template.source)
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    """Jinja with transformers' settings: what a template can do there it can do here, and no more."""
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], autoescape=False
-    )
-    made.filters["tojson"] = _to_json
-    made.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now, "namespace": _Namespace}
-    return made
-
-
-class _Generation(Extension):
-    """`{% generation %}`, which marks what an assistant said for training: here it says nothing."""
-
-    tags = {"generation"}  # noqa: RUF012  (Jinja's own attribute)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """Jinja's namespace without names that Python calls by itself: setting one leads out of the sandbox."""
-
-    def __init__(*args: Any, **attributes: Any) -> None:
-        for name in dict(*args[1:], **attributes):
-            _check_name(name)
-        jinja2.utils.Namespace.__init__(*args, **attributes)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _check_name(name)
-        super().__setitem__(name, value)
-
-
-def _check_name(name: object) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"the template stores {name!r}; names must not begin with _")
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.exceptions.TemplateError(message)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja's own filter escapes HTML, which belongs in no prompt."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now(UTC).astimezone().strftime(form)
-
-
-def _parts(text: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text}]
-
-
-def _marked(message: Message) -> Message:
-    """The message with the mark at the end of its text."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return {**message, "content": content + CONTINUE_HERE}
-    if not content:
-        raise bad_request(
-            "continue_final_message is true, but the last message has no content to continue: leave it out.",
-            "continue_final_message",
+        origin = self._own if template is None else _callers_origin(template)
+        assert origin
+        job = Job(
+            origin,
+            self._special_tokens,
+            USER,
+            [messages],
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables or {},
         )
-    *before, last = content
-    return {**message, "content": [*before, {**last, "text": last["text"] + CONTINUE_HERE}]}
+        (text,) = await self._sandbox.render(job)
+        return text
 
 
-def _until_mark(text: str) -> str:
-    mark = CONTINUE_HERE.strip()
-    place = text.rfind(mark)
-    if place < 0:
+def origin_of(template: ChatTemplate) -> Origin:
+    """A checkpoint's template, as messages speak of it."""
+    return Origin(template.source, "The chat template of this model", template.path.name, "messages")
+
+
+def rendered_once(job: Job) -> list[str]:
+    """A text for each conversation, from a process for this job alone: waits for it, so not for the event loop.
+
+    Raises:
+        ApiError: 400 with the template's words or the limit that it ran into.
+    """
+    data = _encoded(job)
+    seconds = START_SECONDS + wire.SECONDS * len(job.conversations)
+    try:
+        output = subprocess.run(
+            child_command(0), input=wire.framed(data), capture_output=True, env=child_environment(), timeout=seconds
+        ).stdout
+    except subprocess.TimeoutExpired as error:
+        raise _stopped(job, f"takes longer than the {wire.SECONDS:g} seconds that it may") from error
+    # The first message says that the process is ready.
+    reply = output[2 * wire.HEADER.size :]
+    if not reply:
+        raise _stopped(job, "ended the process that rendered it")
+    return _texts(reply, job)
+
+
+def _callers_origin(template: str) -> Origin:
+    if len(template) > LONGEST_TEMPLATE:
         raise bad_request(
-            "continue_final_message is true, but the chat template leaves out the last message: leave it out.",
-            "continue_final_message",
+            f"{TEMPLATE_FIELD} has {len(template)} characters, over the limit of {LONGEST_TEMPLATE}: shorten it.",
+            TEMPLATE_FIELD,
+            wire.LIMIT,
         )
-    # A template that strips the message has stripped the mark too: then the message's own end is stripped.
-    return text[:place] if text.startswith(CONTINUE_HERE, place) else text[:place].rstrip()
+    return Origin(template, "The chat template of this request", TEMPLATE_FIELD, TEMPLATE_FIELD)
+
+
+def _encoded(job: Job) -> bytes:
+    try:
+        return job.encoded()
+    except ValueError as error:
+        raise bad_request(wire.NESTED_TOO_DEEP, "messages") from error
+
+
+def _longest_reply(data: bytes, job: Job) -> int:
+    """The most bytes that texts of the most characters may have, with some for where they begin and end."""
+    return (4 * wire.longest_text(data) + 16) * len(job.conversations) + 1024
+
+
+def _texts(reply: bytes, job: Job) -> list[str]:
+    try:
+        return wire.decoded_reply(reply)
+    except Refusal as refusal:
+        param = _blamed(job) if refusal.code == wire.LIMIT else refusal.param
+        raise bad_request(refusal.message, param, refusal.code) from refusal
+    except OutOfMemoryError as error:
+        raise _stopped(job, f"takes more memory than the {wire.MEMORY_BYTES >> 20} MiB that it may") from error
+
+
+def _stopped(job: Job, what: str) -> ApiError:
+    return bad_request(f"{job.origin.name} {what}, for these messages: it was stopped.", _blamed(job), wire.LIMIT)
+
+
+def _blamed(job: Job) -> str:
+    """The field of the request that a limit is about."""
+    if job.origin.field == TEMPLATE_FIELD or not job.variables:
+        return job.origin.field
+    return "chat_template_kwargs"

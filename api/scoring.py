@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from api.answering import PoolingCall, pooled
 from api.embedding import check_embeds, cosines, embedded, stacked
 from api.errors import ApiError, bad_request
-from api.pairing import Pairing
 from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
 from api.serving import ServedModel
 from api.state import state_of, timings_of
@@ -140,12 +139,13 @@ async def _paired(
         for group in groups:
             characters = len(group.query) * len(group.documents) + sum(map(len, group.documents))
             timings.characters += characters
-            pairs += await model.aside(characters, _encoded, model.tokenizer, pairing, group, limit)
+            documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
+            pairs += await model.aside(characters, await pairing.prepared(group.query, documents))
         return pairs_within(limit, pairs, fields)
 
 
-def _encoded(tokenizer: Tokenizer, pairing: Pairing, group: Group, limit: Limit) -> list[EncodedPair]:
-    return pairing.encode(group.query, [tokenizer.shortened(text, limit.tokens) for text in group.documents])
+def _shortened(tokenizer: Tokenizer, group: Group, limit: Limit) -> list[str]:
+    return [tokenizer.shortened(text, limit.tokens) for text in group.documents]
 
 
 async def _by_likeness(

@@ -1,17 +1,17 @@
 """The served models as the api sees them: names, limits, tokenizers. No weights, no Paddle."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from api.errors import ApiError, LaunchError
 from api.options import Options
 from api.pairing import Pairing, pairing_of
-from api.rendering import Renderer
-from pooling.chat_template import read_chat_template
+from api.rendering import Renderer, Sandbox
+from pooling.chat_template import read_chat_template, read_special_tokens
 from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
@@ -75,14 +75,6 @@ def example_call(directory: Path, options: Options) -> tuple[str, dict[str, obje
     return ROUTES["reward"], {"messages": answered}
 
 
-def served_name(options: Options) -> str:
-    """The name of the model towards callers: the option, else the hub id, else the directory's name."""
-    if options.served_model_name:
-        return options.served_model_name
-    path = Path(options.model)
-    return path.resolve().name if path.is_dir() else options.model
-
-
 @dataclass(frozen=True)
 class Served:
     """One model as the launcher settled it.
@@ -99,6 +91,21 @@ class Served:
     options: Options
     aliases: tuple[str, ...] = ()
 
+    def encode(self) -> dict[str, object]:
+        """As a JSON object, for a variable of the environment."""
+        return {
+            "name": self.name,
+            "checkpoint": str(self.checkpoint),
+            "options": self.options.environment(),
+            "aliases": self.aliases,
+        }
+
+    @classmethod
+    def decode(cls, found: Mapping[str, Any]) -> Self:
+        """What `encode` wrote."""
+        options = Options.from_environment(found["options"])
+        return cls(found["name"], Path(found["checkpoint"]), options, tuple(found["aliases"]))
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -109,7 +116,7 @@ class ServedModel:
         aliases: what else requests may call it.
         device: where its workers compute.
         special_tokens: how many the tokenizer puts around a text.
-        renderer: makes text of messages; None where the checkpoint has no chat template.
+        renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
         threads: where longer texts are rendered and tokenised.
     """
@@ -122,12 +129,12 @@ class ServedModel:
     keys: ModelKeys
     created: int
     special_tokens: int
-    renderer: Renderer | None
+    renderer: Renderer
     pairing: Pairing | None
     threads: ThreadPoolExecutor
 
     @classmethod
-    def load(cls, served: Served, created: int) -> "ServedModel":
+    def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
         """Reads the checkpoint's small files."""
         spec = resolve_spec(served.checkpoint, model_options(served.options))
         tokenizer = Tokenizer.from_spec(spec)
@@ -142,8 +149,13 @@ class ServedModel:
             ModelKeys(served.name),
             created,
             special_tokens=len(framed) - len(bare),
-            renderer=Renderer(template) if template else None,
-            pairing=pairing_of(spec, tokenizer, template) if "score" in spec.tasks else None,
+            renderer=Renderer(
+                sandbox,
+                template,
+                read_special_tokens(served.checkpoint),
+                takes_templates=served.options.trust_request_chat_template,
+            ),
+            pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import uvloop
 
+from api.chosen_models import default_name
 from api.options import Options
-from api.serving import checkpoint_directory, served_name
+from api.serving import checkpoint_directory
 from benchmarks.callers import Connection
 from benchmarks.machine import describe_machine
 from pooling.config import resolve_spec
@@ -59,8 +60,8 @@ async def measure(server: Millpond, model: Path, rounds: int) -> dict[str, list[
     )
     redis = connect_async(f"unix://{server.data_directory}/redis.sock?db=0")
     callers = Callers(redis)
-    listening = asyncio.create_task(callers.run([served_name(Options(model=str(model)))]))
-    keys = ModelKeys(served_name(Options(model=str(model))))
+    listening = asyncio.create_task(callers.run([default_name(str(model))]))
+    keys = ModelKeys(default_name(str(model)))
     connection = await Connection.open(server.port)
     body = json.dumps({"input": TEXT, "encoding_format": "base64"}).encode()
 

@@ -49,6 +49,12 @@ def read_chat_template(directory: Path) -> ChatTemplate | None:
     return None if source is None else ChatTemplate(source, _special_tokens(directory, config), path)
 
 
+def read_special_tokens(directory: Path) -> Mapping[str, str]:
+    """The special tokens' texts by name, of those that a checkpoint has; raises CheckpointError as above."""
+    path = directory / TOKENIZER_CONFIG_FILE
+    return _special_tokens(directory, read_json(path) if path.exists() else {})
+
+
 def _default(stated: object) -> str | None:
     """The template itself, or the one named "default" of a list of named ones."""
     if isinstance(stated, list):

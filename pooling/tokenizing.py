@@ -150,6 +150,14 @@ class Tokenizer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
 
+    def encode_rendered(self, text: str, add_special_tokens: bool) -> TokenIds:
+        """The token ids of a chat template's text, int32 [n]: special tokens that it begins with are not put twice."""
+        (ids,) = self.encode([text], add_special_tokens)
+        twice = np.tile(self._prefix, 2)
+        if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
+            return ids[len(self._prefix) :]
+        return ids
+
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """Each pair of texts as one sequence, with special tokens, as `transformers.AutoTokenizer` gives it."""
         inputs = [(first.lower(), second.lower()) for first, second in pairs] if self._lowercase else list(pairs)

@@ -101,11 +101,14 @@ class Millpond:
 
 
 @contextmanager
-def serving(*arguments: str, model: Path = TINY_BERT) -> Iterator[Millpond]:
-    """`millpond serve` on a data directory of its own, ready for requests; stopped at the end."""
+def serving(*arguments: str, model: Path | None = TINY_BERT) -> Iterator[Millpond]:
+    """`millpond serve` on a data directory of its own, ready for requests; stopped at the end.
+
+    Without a model, the arguments say which.
+    """
     # Not pytest's own directory: its path is too long for a socket.
     with tempfile.TemporaryDirectory(prefix="mp-") as directory:
-        server = Millpond("serve", ["--model", str(model), "--data-dir", directory, *arguments])
+        server = Millpond("serve", [*(["--model", str(model)] if model else []), "--data-dir", directory, *arguments])
         try:
             server.wait_for_line("^serving; try")
             yield server

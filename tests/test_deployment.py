@@ -48,3 +48,10 @@ def test_the_image_runs_as_nobody_special_and_copies_what_exists() -> None:
             assert (ROOT / name).exists(), name
     extras = set(re.findall(r"'\.\[(\w+)\]'", text))
     assert extras == {"cpu"}
+
+
+def test_the_api_does_not_start_without_a_key_and_nobody_else_is_told_it() -> None:
+    told = [name for name, service in ROLES.items() if "MILLPOND_API_KEY" in service["environment"]]
+    assert told == ["api"]
+    assert ROLES["api"]["environment"]["MILLPOND_API_KEY"].startswith("${MILLPOND_API_KEY:?")
+    assert ROLES["api"]["environment"]["MILLPOND_HOST"] == "0.0.0.0"

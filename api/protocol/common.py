@@ -96,7 +96,9 @@ class ConversationRequest(PoolingRequest):
     continue_final_message: StrictBool = Field(
         False, description="Whether the last message is left open, without the tokens that end it."
     )
-    chat_template: Any = Field(None, description="Not taken from requests: the checkpoint's own is used. May be null.")
+    chat_template: Any = Field(
+        None, description="Instead of the checkpoint's own; only taken with --trust-request-chat-template."
+    )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
     mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")
 

@@ -132,12 +132,6 @@ class EmbeddingReply(BaseModel):
     usage: dict[str, int]
 
 
-class OpenAIError(BaseModel):
-    """What every wrong call is answered with."""
-
-    error: dict[str, str | None]
-
-
 def embedding_response(summary: Mapping[str, Any], vectors: Sequence[bytes], kind: EmbeddingType) -> bytes:
     """The reply as JSON bytes. `vectors` are little-endian float32, which base64 carries as they are."""
     if kind == "base64":

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from pydantic.config import JsonDict
 
+from api.dialect import ErrorBody
 from api.errors import ApiError, bad_request, openai_error
 from api.protocol.cohere import meta
 from api.protocol.common import PoolingRequest
@@ -251,7 +252,7 @@ def cohere_rerank_response(reply_id: str, ranking: Ranking, cut: int) -> bytes:
 class RerankError(BaseModel):
     """What every wrong call of `/v1/rerank` is answered with: OpenAI's and vLLM's form, Cohere's and Jina's at once."""
 
-    error: dict[str, str | None]
+    error: ErrorBody
     message: str
     detail: str
 

@@ -6,7 +6,7 @@ from api.body import read_json
 from api.embedding import check_embeds, check_types, embedded, stacked
 from api.errors import bad_request
 from api.prompting import prompt_for
-from api.protocol.cohere import CohereError, EmbedReply, EmbedRequest, embed_response
+from api.protocol.cohere import EmbedReply, EmbedRequest, embed_response
 from api.protocol.reranking import CohereRerankReply, CohereRerankRequest, cohere_rerank_response
 from api.protocol.schema import request_body
 from api.routes.rerank import ranked
@@ -20,7 +20,7 @@ router = APIRouter()
     "/v2/embed",
     summary="Embed texts, as Cohere does",
     openapi_extra=request_body(EmbedRequest),
-    responses={200: {"model": EmbedReply}, "4XX": {"model": CohereError}},
+    responses={200: {"model": EmbedReply}},
 )
 async def embed(request: Request) -> Response:
     """Cohere's embeddings, in one form or several: float, base64, int8, uint8, binary, ubinary."""
@@ -50,7 +50,7 @@ async def embed(request: Request) -> Response:
     "/v2/rerank",
     summary="Rank documents by a query, as Cohere does",
     openapi_extra=request_body(CohereRerankRequest),
-    responses={200: {"model": CohereRerankReply}, "4XX": {"model": CohereError}},
+    responses={200: {"model": CohereRerankReply}},
 )
 async def rerank(request: Request) -> Response:
     """Cohere's reranking, version 2: long documents are cut, and the reply says how many were."""

@@ -15,7 +15,6 @@ from api.protocol.inputs import Texts, parse_inputs
 from api.protocol.openai import (
     EmbeddingReply,
     EmbeddingRequest,
-    OpenAIError,
     embedding_response,
     embedding_summary,
 )
@@ -35,7 +34,7 @@ PROMPT_FIELDS = ("prompt_name", "task")
     "/v1/embeddings",
     summary="Embed texts, token ids or a conversation",
     openapi_extra=request_body(EmbeddingRequest),
-    responses={200: {"model": EmbeddingReply, **FRAMED}, "4XX": {"model": OpenAIError}},
+    responses={200: {"model": EmbeddingReply, **FRAMED}},
 )
 async def create_embeddings(request: Request) -> Response:
     """OpenAI's embeddings, for texts and for token ids; and FastDeploy's, for the messages of a conversation."""

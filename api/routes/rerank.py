@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from api.body import read_json
 from api.errors import bad_request
 from api.framing import FRAMED, frame_response, wants_frame
-from api.protocol.reranking import Ranking, RerankError, RerankReply, RerankRequest, rerank_response
+from api.protocol.reranking import Ranking, RerankReply, RerankRequest, rerank_response
 from api.protocol.schema import request_body
 from api.scoring import TASKS, Group, relevance
 from api.state import chosen_model
@@ -18,7 +18,7 @@ router = APIRouter()
     "/v1/rerank",
     summary="Rank documents by a query",
     openapi_extra=request_body(RerankRequest),
-    responses={200: {"model": RerankReply, **FRAMED}, "4XX": {"model": RerankError}},
+    responses={200: {"model": RerankReply, **FRAMED}},
 )
 async def rerank(request: Request) -> Response:
     """Jina's, vLLM's and Cohere's (version 1) reranking: a relevance for each document, the best first."""

@@ -253,10 +253,10 @@ def test_keys_are_found_where_clients_put_them(headers: list[tuple[bytes, bytes]
 
 
 def test_options_take_several_keys_and_tell_them_to_nobody(path: Path) -> None:
-    options = parse("serve", ["--api-key", "a,b", "--api-key", "c", "--key-file", str(path)], {})
+    options = parse("serve", ["--api-key", "a,b", "--api-key", "c", "--key-file", str(path)], {}).options
     assert [key.get_secret_value() for key in options.api_key] == ["a", "b", "c"]
     assert not {"a", "b", "c", "MILLPOND_API_KEY"} & {*options.environment(), *options.environment().values()}
-    assert parse("api", [], {"MILLPOND_API_KEY": "a, b"}).api_key == options.api_key[:2]
+    assert parse("api", [], {"MILLPOND_API_KEY": "a, b"}).options.api_key == options.api_key[:2]
     assert "secret" not in repr(Options.checked({"api_key": "secret"}))
     with pytest.raises(LaunchError, match="--api-key cannot be what was given") as caught:
         parse("serve", ["--api-key", "sec ret"], {})

@@ -8,7 +8,7 @@ from api.options import Options, parse
 
 def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default() -> None:
     environment = {"MILLPOND_PORT": "9000", "MILLPOND_MAX_NUM_SEQS": "7"}
-    options = parse("serve", ["--port", "9001"], environment)
+    options = parse("serve", ["--port", "9001"], environment).options
     assert (options.port, options.max_num_seqs, options.api_workers) == (9001, 7, 1)
 
 
@@ -18,8 +18,22 @@ def test_a_wrong_variable_is_named_by_its_flag() -> None:
 
 
 def test_options_survive_the_way_to_a_role() -> None:
-    options = parse("serve", ["--model", "m", "--max-model-len", "99", "--log-format", "json"], {})
+    options = parse("serve", ["--model", "m", "--max-model-len", "99", "--log-format", "json"], {}).options
     assert Options.from_environment(options.environment()) == options
+
+
+def test_a_switch_is_on_when_it_is_named_and_in_the_environment_by_a_word() -> None:
+    assert not parse("serve", [], {}).options.trust_request_chat_template
+    for arguments, environment in (
+        (["--trust-request-chat-template"], {}),
+        ([], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "1"}),
+        ([], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "true"}),
+    ):
+        options = parse("serve", arguments, environment).options
+        assert options.trust_request_chat_template
+        assert Options.from_environment(options.environment()) == options
+    with pytest.raises(LaunchError, match="--trust-request-chat-template cannot be 'perhaps'"):
+        parse("serve", [], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "perhaps"})
 
 
 def test_every_option_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

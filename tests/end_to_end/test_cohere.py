@@ -1,7 +1,9 @@
 """Cohere's embeddings and reranking, and what Jina's, vLLM's and Infinity's clients send to `/v1/rerank`."""
 
 import base64
+import json
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -264,10 +266,16 @@ def test_a_framed_ranking_is_the_same_ranking(cross: httpx.Client) -> None:
     wanted = cross.post("/v1/rerank", json=body).json()
     accept = {"accept": "application/octet-stream"}
     frame = cross.post("/v1/rerank", json=body, headers=accept).content
-    assert np.frombuffer(frame, "<f4", offset=len(frame) - 12).tolist() == pytest.approx(
-        [each["relevance_score"] for each in wanted["results"]], abs=1e-6
-    )
-    assert f'"index":{[each["index"] for each in wanted["results"]]}'.replace(" ", "").encode() in frame
+    (length,) = struct.unpack_from("<I", frame, 4)
+    header = json.loads(frame[8 : 8 + length])
+    assert header["index"] == [each["index"] for each in wanted["results"]]
+    assert {name: header[name] for name in ("model", "activation", "usage", "dtype", "shape")} == {
+        **{name: wanted[name] for name in ("model", "activation", "usage")},
+        "dtype": "float32",
+        "shape": [3],
+    }
+    scores = [each["relevance_score"] for each in wanted["results"]]
+    assert np.frombuffer(frame, "<f4", offset=8 + length).tolist() == pytest.approx(scores, abs=1e-6)
     error = checked(cross.post("/v1/rerank", json={**body, "return_documents": True}, headers=accept), 400)
     assert error["param"] == "return_documents"
     assert cross.get("/ready").status_code == 200

@@ -28,8 +28,7 @@ def embed(client: httpx.Client, given: object, **fields: object) -> httpx.Respon
 
 
 def test_the_printed_curl_line_works_as_printed(server: Millpond) -> None:
-    server.wait_for_line("^serving; try")
-    line = next(line for line in server.lines if line.strip().startswith("curl"))
+    line = server.wait_for_line("^  curl ")
     output = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=30).stdout
     (data,) = json.loads(output)["data"]
     assert len(data["embedding"]) == 48

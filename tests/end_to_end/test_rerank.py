@@ -87,6 +87,22 @@ def test_a_reranker_with_a_template_is_asked_by_it_and_a_stated_activation_holds
     assert reply["usage"]["prompt_tokens"] == TEMPLATE["tokens"]
 
 
+@pytest.mark.parametrize("fields", [{"raw_scores": True}, {"use_activation": False}])
+def test_scores_come_raw_when_asked_for(cross: httpx.Client, fields: dict[str, object]) -> None:
+    reply = rerank(cross, CROSS, **fields)
+    scores = {each["index"]: each["relevance_score"] for each in reply["results"]}
+    relevance = 1 / (1 + np.exp(-np.array([scores[index] for index in sorted(scores)])))
+    assert relevance == pytest.approx(CROSS["relevance"], abs=LARGEST_DIFFERENCE)
+    assert reply["activation"] == "none"
+
+
+@pytest.mark.parametrize("fields", [{"raw_scores": False}, {"use_activation": True}])
+def test_scores_come_from_0_to_1_when_asked_for(template: httpx.Client, fields: dict[str, object]) -> None:
+    reply = rerank(template, TEMPLATE, **fields)
+    assert_relevance(reply, (1 / (1 + np.exp(-np.array(TEMPLATE["raw"])))).tolist())
+    assert reply["activation"] == "sigmoid"
+
+
 def test_documents_come_as_objects_and_go_back_when_wanted(cross: httpx.Client) -> None:
     objects = [{"text": text, "id": number} for number, text in enumerate(CROSS["documents"])]
     reply = rerank(cross, CROSS, query={"text": CROSS["query"]}, documents=objects, return_documents=True, top_n=2)

@@ -108,11 +108,6 @@ def test_embed_all_gives_each_tokens_vector_as_it_is(client: httpx.Client) -> No
     assert len(answer(client, "/embed_all", inputs=TEXTS[0])) == 1
 
 
-def test_a_reply_of_too_many_numbers_is_refused_before_it_is_computed(client: httpx.Client) -> None:
-    message = refusal(client, "/embed_all", 422, "Validation", inputs=["a " * 200] * 2048)
-    assert "send at most 349525 tokens at once" in message
-
-
 def test_similarity_is_the_cosine(client: httpx.Client) -> None:
     vectors = openai_vectors(client, TEXTS)
     inputs = {"source_sentence": TEXTS[0], "sentences": TEXTS}
@@ -139,7 +134,7 @@ def test_prompts_are_chosen_by_name(tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_texts_that_are_too_long_are_refused_or_cut_on_the_side_that_is_asked(client: httpx.Client) -> None:
     limit = client.get("/info").json()["max_input_length"]
-    words = ["water", *["stone"] * limit, "mill"]
+    words = ["b", *["a"] * limit, "c"]
     long = " ".join(words)
     message = refusal(client, "/embed", 422, "Validation", inputs=["a", long])
     assert message.startswith("inputs[1] has") and '"truncate": true' in message
@@ -204,7 +199,7 @@ def test_predict_gives_each_label_its_probability_the_highest_first(classifier: 
 def test_predict_takes_texts_and_pairs_in_one_call(classifier: httpx.Client) -> None:
     one, two = KNOWN_SCORES[1]["text"], KNOWN_SCORES[2]["text"]
     found = answer(classifier, "/predict", inputs=[[one], [one, two], [two]])
-    assert found[0] == pytest.approx(answer(classifier, "/predict", inputs=one)) or len(found) == 3
+    assert len(found) == 3
     for index, single in ((0, one), (2, two)):
         alone = answer(classifier, "/predict", inputs=single)
         assert [each["label"] for each in found[index]] == [each["label"] for each in alone]
@@ -232,7 +227,7 @@ def test_predict_of_a_cross_encoder_is_the_relevance_of_its_pair(cross: httpx.Cl
 
 
 def test_hugging_faces_client_works_unchanged_with_vectors(server: Millpond, client: httpx.Client) -> None:
-    hub = InferenceClient(model=server.url)
+    hub = InferenceClient(model=server.url, provider="hf-inference")
     assert_close(hub.feature_extraction(TEXTS[0]), openai_vectors(client, TEXTS[:1]))
     raw = hub.feature_extraction(TEXTS[0], normalize=False, truncate=True, truncation_direction="left")
     assert_close(raw, openai_vectors(client, TEXTS[:1], normalize=False))
@@ -299,7 +294,8 @@ WRONG: list[tuple[str, str, dict[str, object], int, str, str]] = [
     ("an empty text", "/embed", {"inputs": ["a", ""]}, 400, "Empty", "inputs[1] is an empty string"),
     ("empty ids", "/embed", {"inputs": ["a", []]}, 400, "Empty", "inputs[1] is an empty list"),
     ("a fraction", "/embed", {"inputs": ["a", 1.5]}, 422, "Validation", "inputs[1] is a fraction"),
-    ("a huge id", "/embed", {"inputs": [2**70]}, 422, "Validation", "outside this model's vocabulary"),
+    ("a huge id", "/embed", {"inputs": [2**40]}, 422, "Validation", "outside this model's vocabulary"),
+    ("an id beyond 64 bits", "/embed", {"inputs": [2**70]}, 422, "Validation", "inputs[0] is a fraction"),
     ("a negative id", "/embed", {"inputs": [["a"], [-1]]}, 422, "Validation", "inputs[0][0] is a string"),
     ("2,049 inputs", "/embed", {"inputs": ["a"] * 2049}, 422, "Validation", "over the 2048"),
     ("other dimensions", "/embed", {"inputs": "a", "dimensions": 12}, 422, "Validation", "dimensions is 12"),
