@@ -39,7 +39,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(rerank.router, rerank_error, RerankError),
     Dialect(cohere.router, cohere_error, CohereError),
     Dialect(vllm.router, vllm_error, VllmError),
-    Dialect(tokens.router, vllm_error, VllmError),
+    Dialect(tokens.router, vllm_error, VllmError | TeiError),
     Dialect(tokens.tei_router, tei_error, TeiError),
     Dialect(tei.router, tei_error, TeiError),
     Dialect(infinity.router),

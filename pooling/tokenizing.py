@@ -127,6 +127,14 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
+    def encode_rendered(self, text: str, add_special_tokens: bool) -> TokenIds:
+        """The token ids of a chat template's text, int32 [n]: special tokens that it begins with are not put twice."""
+        (ids,) = self.encode([text], add_special_tokens)
+        twice = np.tile(self._prefix, 2)
+        if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
+            return ids[len(self._prefix) :]
+        return ids
+
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
         """The tokens of each text with their places in it."""
         inputs = [text.lower() for text in texts] if self._lowercase else list(texts)
@@ -149,14 +157,6 @@ class Tokenizer:
         """The text that token ids stand for."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
-
-    def encode_rendered(self, text: str, add_special_tokens: bool) -> TokenIds:
-        """The token ids of a chat template's text, int32 [n]: special tokens that it begins with are not put twice."""
-        (ids,) = self.encode([text], add_special_tokens)
-        twice = np.tile(self._prefix, 2)
-        if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
-            return ids[len(self._prefix) :]
-        return ids
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """Each pair of texts as one sequence, with special tokens, as `transformers.AutoTokenizer` gives it."""

@@ -42,10 +42,13 @@ class TokenizeRequest(ConversationRequest):
         """Raises a 400 when it has both forms or none, or what vLLM knows and nobody does here."""
         if self.tools is not None:
             raise bad_request("tools is not taken: put them into chat_template_kwargs.", "tools")
-        if (self.prompt is None) == (self.messages is None):
-            which = (
-                "Neither of prompt, messages and inputs is" if self.prompt is None else "Both prompt and messages are"
+        if self.truncate_prompt_tokens is not None:
+            raise bad_request(
+                "truncate_prompt_tokens is for routes that compute, and all tokens are told here: leave it out.",
+                "truncate_prompt_tokens",
             )
+        if (self.prompt is None) == (self.messages is None):
+            which = "None of prompt, messages and inputs is" if self.prompt is None else "Both prompt and messages are"
             raise bad_request(f"{which} there: send one of them.", "prompt", "missing")
 
     @property

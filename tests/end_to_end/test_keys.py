@@ -38,6 +38,8 @@ EVERYTHING = {
     "messages": [{"role": "user", "content": "water"}],
     "query": "water",
     "documents": ["water"],
+    "ids": [1],
+    "tokens": [1],
 }
 """A body that every route can read something from."""
 

@@ -313,7 +313,7 @@ WRONG: list[tuple[str, str, dict[str, object], int, str, str]] = [
     ("a side that is none", "/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "truncation"),
     ("no prompts", "/embed", {"inputs": "a", "prompt_name": "x"}, 422, "Validation", "has no prompt 'x'"),
     ("an unknown model", "/embed", {"inputs": "a", "model": "x"}, 404, "Validation", "no model 'x'"),
-    ("sparse vectors", "/embed_sparse", {"inputs": "a"}, 424, "Backend", "no sparse vectors"),
+    ("sparse vectors", "/embed_sparse", {"inputs": "a"}, 424, "Backend", "no model here gives sparse vectors"),
     ("labels of vectors", "/predict", {"inputs": "a"}, 424, "Backend", "not for classify"),
     ("no source", "/similarity", {"inputs": {"sentences": ["a"]}}, 422, "Validation", "source_sentence is null"),
     ("a text to compare", "/similarity", {"inputs": "a"}, 422, "Validation", "inputs is a string"),
