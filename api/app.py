@@ -24,7 +24,7 @@ from api.protocol.reranking import RerankError, rerank_error
 from api.protocol.tokens import TeiError, tei_error
 from api.protocol.vllm import VllmError, vllm_error
 from api.rendering import Sandbox
-from api.routes import cohere, embeddings, health, models, rerank, reward, tokens, vllm
+from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, tei, tokens, vllm
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -41,6 +41,9 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(vllm.router, vllm_error, VllmError),
     Dialect(tokens.router, vllm_error, VllmError | TeiError),
     Dialect(tokens.tei_router, tei_error, TeiError),
+    Dialect(tei.router, tei_error, TeiError),
+    Dialect(infinity.router),
+    Dialect(openrlhf.router),
     Dialect(models.router),
     Dialect(health.router),
 )

@@ -43,12 +43,14 @@ class Sequences:
         ids: of each, int32 [n].
         second_from: for each, where the second text of a pair begins as another segment, or None; empty without pairs.
         cut: how many were longer than the limit and were cut.
+        cut_places: which, as far as they are not pairs.
     """
 
     field: str
     ids: Sequence[TokenIds]
     second_from: Sequence[int | None] = ()
     cut: int = 0
+    cut_places: Sequence[int] = ()
 
     @property
     def tokens(self) -> int:
@@ -133,17 +135,25 @@ async def texts_within(
 
 
 def ids_within(
-    model: ServedModel, field: str, ids: Sequence[Sequence[int] | TokenIds], truncation: Truncation
+    model: ServedModel,
+    field: str,
+    ids: Sequence[Sequence[int] | TokenIds],
+    truncation: Truncation,
+    texts: Sequence[str] | None = None,
 ) -> Sequences:
-    """Sequences that are tokens already; raises as `texts_within` does."""
+    """Sequences that are tokens already; raises as `texts_within` does.
+
+    Args:
+        texts: what they were made of, where that may have been shortened.
+    """
     limit = Limit.of(truncation, model)
-    return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model)
+    return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model, texts)
 
 
 def _within(
     limit: Limit, field: str, ids: Sequence[TokenIds], model: ServedModel, texts: Sequence[str] | None = None
 ) -> Sequences:
-    fitting, cut = list(ids), 0
+    fitting, cut = list(ids), list[int]()
     for index, each in enumerate(ids):
         if not len(each):
             raise bad_request(f"{_place(field, index)} has no tokens: leave it out.", field, "empty")
@@ -152,8 +162,8 @@ def _within(
                 counted = texts is None or not model.tokenizer.may_shorten(texts[index], limit.tokens)
                 raise limit.too_long(_place(field, index), len(each), counted)
             fitting[index] = model.tokenizer.truncate(each, limit.tokens, limit.side)
-            cut += 1
-    return Sequences(field, fitting, cut=cut)
+            cut.append(index)
+    return Sequences(field, fitting, cut=len(cut), cut_places=cut)
 
 
 @dataclass(frozen=True)

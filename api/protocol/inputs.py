@@ -15,6 +15,7 @@ WANTED = {
     "messages": "a list of messages, or a list of token ids",
     "tokens": "a list of token ids",
     "ids": "a list of token ids, or a list of lists of them",
+    "inputs": "a text, token ids, or a list of texts and of lists of token ids",
 }
 """What a field that may hold token ids is to be."""
 
@@ -106,3 +107,33 @@ def kind_of(value: object) -> str:
         return "a boolean"
     names = {str: "a string", int: "a whole number", float: "a fraction", list: "a list", dict: "an object"}
     return names[type(value)]
+
+
+def check_count(values: Sequence[object], field: str) -> None:
+    """Raises a 400 when a list is empty, or longer than a call may have."""
+    if not values:
+        raise bad_request(f"{field} is an empty list: send at least one.", field, "empty")
+    if len(values) > MAX_INPUTS:
+        raise bad_request(
+            f"{field} has {len(values)} entries, over the {MAX_INPUTS} of one call: send several calls.",
+            field,
+            "too_many_inputs",
+        )
+
+
+def nonempty_text(value: object, place: str) -> str:
+    """A text; raises a 400 that says what stands in its place."""
+    param = place.partition("[")[0]
+    if not isinstance(value, str):
+        raise bad_request(f"{place} is {kind_of(value)}; it must be a string.", param, "invalid_type")
+    if not value:
+        raise bad_request(f"{place} is an empty string: leave it out.", param, "empty")
+    return value
+
+
+def nonempty_texts(value: object, field: str) -> list[str]:
+    """A list of texts, at least one; raises a 400 that names the wrong one."""
+    if not isinstance(value, list):
+        raise bad_request(f"{field} is {kind_of(value)}; it must be a list of strings.", field, "invalid_type")
+    check_count(value, field)
+    return [nonempty_text(each, f"{field}[{index}]") for index, each in enumerate(value)]

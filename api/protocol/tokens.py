@@ -189,6 +189,10 @@ def tei_error(error: ApiError) -> tuple[int, dict[str, Any]]:
         return 429, {"error": error.message, "error_type": "Overloaded"}
     if error.status >= 500:
         return error.status, {"error": error.message, "error_type": "Unhealthy" if error.status == 503 else "Backend"}
+    if error.code == "task_not_supported":
+        return 424, {"error": error.message, "error_type": "Backend"}
+    if error.code == "invalid_json":
+        return 400, {"error": error.message, "error_type": "Validation"}
     if error.code == "empty":
         return 400, {"error": error.message, "error_type": "Empty"}
     status = 422 if error.status == 400 else error.status

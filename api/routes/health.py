@@ -1,4 +1,4 @@
-"""`GET /health`: this process lives. `GET /ready`: a forward goes the whole way, with every model."""
+"""`GET /health`, `/ping`: this process lives. `GET /ready`: a forward goes the whole way, with every model."""
 
 import asyncio
 from typing import Literal
@@ -19,6 +19,8 @@ class Status(BaseModel):
 
 
 @router.get("/health", summary="Whether this process lives")
+@router.get("/ping", summary="Whether this process lives, as SageMaker asks")
+@router.post("/ping", summary="Whether this process lives, as vLLM is asked")
 async def health() -> Status:
     """Always 200: a process that does not live does not answer."""
     return Status(status="ok")
