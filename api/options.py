@@ -128,7 +128,7 @@ class Options(BaseModel):
     )
 
     workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, WORKER))] = Field(
-        1, description="worker processes, each with an engine of its own"
+        1, description="worker processes of each model, each with an engine of its own"
     )
     api_workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, API))] = Field(
         1, description="api processes that share the port"
@@ -338,7 +338,7 @@ def _help(name: str, field: FieldInfo) -> str:
 
 
 _DESCRIPTIONS = {
-    SERVE: "Serves a model: starts Redis (when no --redis-url is given), scheduler, worker and api on this machine.",
+    SERVE: "Serves models: starts Redis (when no --redis-url is given), scheduler, worker and api on this machine.",
     API: "Runs the HTTP api alone, against a Redis shared with schedulers and workers.",
     SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
     WORKER: "Runs workers alone, each with an engine of its own.",
