@@ -10,15 +10,19 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: serve test soak lint format bench constraints clean
+.PHONY: serve test test-mteb soak lint format bench constraints clean
 
 serve: $(VENV)/installed
 	@$(BIN)/millpond serve $(ARGS)
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev .venv-clients/installed
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: $(VENV)/installed-dev
+# Apart from `make test`: mteb brings torch.
+test-mteb: $(VENV)/installed-dev .venv-mteb/installed
+	$(BIN)/python -m pytest -m mteb tests/end_to_end/test_clients.py $(ARGS)
+
+soak: $(VENV)/installed-dev .venv-clients/installed
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 lint: $(VENV)/installed-dev
@@ -51,6 +55,19 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) --editable '.[cpu,dev]'
 	@touch $@
 
+# The clients that users bring, whose requirements would not go with Millpond's own.
+.venv-clients/installed: tests/clients/requirements.txt
+	@echo "installing the clients that the tests run into .venv-clients (about 650 MB)"
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.venv-mteb/installed: tests/clients/requirements-mteb.txt
+	@echo "installing mteb and torch into .venv-mteb (about 2 GB)"
+	@$(PYTHON) -m venv .venv-mteb
+	@.venv-mteb/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 .venv-bench/installed: benchmarks/requirements-sentence-transformers.txt
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement $<
@@ -64,4 +81,4 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-clients .venv-mteb build dist *.egg-info

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
+from fastapi import Request
 
 from api.errors import bad_request
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
 from api.rendering import OWN_VARIABLES, Renderer
+from api.sequences import Limit, Sequences, ids_within
 from api.serving import ServedModel
-from pooling.tokenizing import TokenIds
+from api.state import timings_of
+from pooling.tokenizing import Side, TokenIds
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,56 @@ class TokenizedConversation:
     text: str | None
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation brought within the model's limit.
+
+    Attributes:
+        sequences: one.
+        text: what was tokenised, uncut; None where the caller sent token ids.
+    """
+
+    sequences: Sequences
+    text: str | None
+
+
+async def conversation_within(
+    request: Request, call: ConversationRequest, model: ServedModel, *, add_special_tokens: bool, side: Side = "right"
+) -> Conversation:
+    """The messages as one sequence that the model takes.
+
+    Args:
+        side: where it is cut when it is too long, the request allows it and names no side.
+
+    Raises:
+        ApiError: 400 as of `tokenized_conversation`, or it is too long and may not be cut.
+    """
+    truncation = call.truncation(side)
+    limit = Limit.of(truncation, model)
+    found = await tokenized_conversation(request, call, model, add_special_tokens=add_special_tokens, limit=limit)
+    texts = None if found.text is None else [found.text]
+    return Conversation(ids_within(model, "messages", [found.ids], truncation, texts), found.text)
+
+
 async def tokenized_conversation(
-    call: ConversationRequest, messages: object, model: ServedModel, *, add_special_tokens: bool
+    request: Request,
+    call: ConversationRequest,
+    model: ServedModel,
+    *,
+    add_special_tokens: bool,
+    limit: Limit | None = None,
 ) -> TokenizedConversation:
     """The messages as tokens.
 
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
+    Args:
+        limit: of a text with far more tokens, not all come.
+
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
     """
-    parsed = parse_messages(messages, model.tokenizer.vocab_size)
+    parsed = parse_messages(call.messages, model.tokenizer.vocab_size)
     _check(call, model.renderer)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
@@ -48,15 +90,22 @@ async def tokenized_conversation(
             "messages",
             "no_chat_template",
         )
-    text = await renderer.render(
-        parsed.messages,
-        add_generation_prompt=call.add_generation_prompt,
-        continue_final_message=call.continue_final_message,
-        variables=call.chat_template_kwargs,
-        template=call.chat_template,
-    )
-    ids = await model.aside(len(text), model.tokenizer.encode_rendered, text, add_special_tokens)
-    return TokenizedConversation(ids, text)
+    timings, tokenizer = timings_of(request), model.tokenizer
+    with timings.stage("tokenize"):
+        text = await renderer.render(
+            parsed.messages,
+            add_generation_prompt=call.add_generation_prompt,
+            continue_final_message=call.continue_final_message,
+            variables=call.chat_template_kwargs,
+            template=call.chat_template,
+        )
+        timings.characters += len(text)
+
+        def encoded() -> TokenIds:
+            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit else text
+            return tokenizer.encode_rendered(shortened, add_special_tokens)
+
+        return TokenizedConversation(await model.aside(len(text), encoded), text)
 
 
 def _check(call: ConversationRequest, renderer: Renderer) -> None:

@@ -2,7 +2,7 @@
 
 from fastapi import Request
 
-from api.conversing import tokenized_conversation
+from api.conversing import conversation_within
 from api.protocol.common import InputRequest
 from api.protocol.inputs import Texts, parse_inputs
 from api.sequences import Sequences, ids_within, texts_within
@@ -19,18 +19,14 @@ async def sequences_of(request: Request, call: InputRequest, model: ServedModel,
     Raises:
         ApiError: 400 that names what is wrong with an input.
     """
-    timings, truncation = timings_of(request), call.truncation()
     if call.is_conversation:
-        with timings.stage("tokenize"):
-            conversation = await tokenized_conversation(
-                call, call.messages, model, add_special_tokens=bool(call.add_special_tokens)
-            )
-        timings.characters += len(conversation.text or "")
-        return ids_within(model, "messages", [conversation.ids], truncation)
+        special = bool(call.add_special_tokens)
+        return (await conversation_within(request, call, model, add_special_tokens=special)).sequences
+    truncation = call.truncation()
     inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
     if not isinstance(inputs, Texts):
         return ids_within(model, "input", inputs.values, truncation)
     special = call.add_special_tokens is not False
     return await texts_within(
-        timings, model, "input", inputs.values, truncation, add_special_tokens=special, prompt=prompt
+        timings_of(request), model, "input", inputs.values, truncation, add_special_tokens=special, prompt=prompt
     )

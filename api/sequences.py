@@ -135,11 +135,19 @@ async def texts_within(
 
 
 def ids_within(
-    model: ServedModel, field: str, ids: Sequence[Sequence[int] | TokenIds], truncation: Truncation
+    model: ServedModel,
+    field: str,
+    ids: Sequence[Sequence[int] | TokenIds],
+    truncation: Truncation,
+    texts: Sequence[str] | None = None,
 ) -> Sequences:
-    """Sequences that are tokens already; raises as `texts_within` does."""
+    """Sequences that are tokens already; raises as `texts_within` does.
+
+    Args:
+        texts: what they were made of, where that may have been shortened.
+    """
     limit = Limit.of(truncation, model)
-    return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model)
+    return _within(limit, field, [np.asarray(each, dtype=np.int32) for each in ids], model, texts)
 
 
 def _within(

@@ -90,6 +90,7 @@ Messages = Annotated[
 class ConversationRequest(PoolingRequest):
     """What a request with `messages` may say about how they become a sequence."""
 
+    messages: Messages = Field(None, description="One conversation, or its token ids.")
     add_generation_prompt: StrictBool = Field(
         False, description="Whether the text ends with the beginning of the assistant's next message."
     )
@@ -131,6 +132,12 @@ class InputRequest(ConversationRequest):
     add_special_tokens: StrictBool | None = Field(
         None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
+
+    @property
+    def holds_texts(self) -> bool:
+        """Whether it is texts, as far as the first tells; raises as `is_conversation` does."""
+        first = self.input[0] if isinstance(self.input, list) and self.input else self.input
+        return not self.is_conversation and isinstance(first, str)
 
     @property
     def is_conversation(self) -> bool:

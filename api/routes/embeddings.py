@@ -5,7 +5,6 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from api.body import read_json
-from api.conversing import tokenized_conversation
 from api.embedding import check_embeds, check_types, stacked
 from api.errors import bad_request
 from api.framing import FRAMED, frame_response, wants_frame
@@ -20,9 +19,9 @@ from api.protocol.openai import (
 )
 from api.protocol.schema import request_body
 from api.quantizing import quantized
-from api.sequences import Sequences, ids_within, texts_within
+from api.reading import sequences_of
 from api.serving import ServedModel
-from api.state import chosen_model, timings_of
+from api.state import chosen_model
 
 router = APIRouter()
 
@@ -57,41 +56,20 @@ async def create_embeddings(request: Request) -> Response:
 
 async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
     """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
-    if call.is_conversation:
-        return Pieces.whole(await _conversation(request, call, model))
-    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+    if not call.holds_texts:
+        _check_texts_only(call)
+        return Pieces.whole(await sequences_of(request, call, model))
     prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
-    if not isinstance(inputs, Texts):
-        for field in PROMPT_FIELDS:
-            if getattr(call, field) is not None:
-                raise bad_request(
-                    f"{field} puts a text before texts, and input is token ids: leave it out, or send texts.", field
-                )
-        return Pieces.whole(ids_within(model, "input", inputs.values, call.truncation()))
-    if call.wants_pieces(model.spec.pooler.enable_chunked_processing):
-        return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
-    special = call.add_special_tokens is not False
-    return Pieces.whole(
-        await texts_within(
-            timings_of(request),
-            model,
-            "input",
-            inputs.values,
-            call.truncation(),
-            add_special_tokens=special,
-            prompt=prompt,
-        )
-    )
+    if not call.wants_pieces(model.spec.pooler.enable_chunked_processing):
+        return Pieces.whole(await sequences_of(request, call, model, prompt=prompt))
+    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+    assert isinstance(inputs, Texts)
+    return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
 
 
-async def _conversation(request: Request, call: EmbeddingRequest, model: ServedModel) -> Sequences:
+def _check_texts_only(call: EmbeddingRequest) -> None:
+    """Refuses what concerns texts where there are messages or token ids."""
     for field in (*PROMPT_FIELDS, "max_embed_len"):
         if getattr(call, field) is not None:
-            raise bad_request(f"{field} is for texts in input, not for messages: leave it out.", field)
-    timings = timings_of(request)
-    with timings.stage("tokenize"):
-        conversation = await tokenized_conversation(
-            call, call.messages, model, add_special_tokens=bool(call.add_special_tokens)
-        )
-    timings.characters += len(conversation.text or "")
-    return ids_within(model, "messages", [conversation.ids], call.truncation())
+            given = "messages" if call.is_conversation else "token ids"
+            raise bad_request(f"{field} is for texts, and these are {given}: leave it out, or send texts.", field)

@@ -7,13 +7,12 @@ from fastapi import APIRouter, Request, Response
 
 from api.answering import PoolingCall, pooled
 from api.body import read_json
-from api.conversing import tokenized_conversation
+from api.conversing import conversation_within
 from api.errors import bad_request
 from api.protocol.rewards import RewardRequest, reward_response
 from api.protocol.schema import request_body
-from api.sequences import ids_within
 from api.serving import ServedModel
-from api.state import chosen_model, timings_of
+from api.state import chosen_model
 from pooling.pooler_config import PoolingType
 from pooling.tokenizing import TokenIds
 
@@ -23,18 +22,16 @@ router = APIRouter()
 @router.post("/v1/chat/reward", summary="Score a conversation", openapi_extra=request_body(RewardRequest))
 async def create_reward(request: Request) -> Response:
     """FastDeploy's rewards: raw scores, unless the checkpoint or `--pooler-config` states an activation."""
-    created, timings = int(time.time()), timings_of(request)
+    created = int(time.time())
     call = RewardRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "reward")
     _check_rows(model)
     _check_dimensions(call.dimensions, model)
-    with timings.stage("tokenize"):
-        conversation = await tokenized_conversation(
-            call, call.messages, model, add_special_tokens=call.add_special_tokens
-        )
-    timings.characters += len(conversation.text or "")
     # What is scored stands at the end: of a conversation that is too long the beginning goes.
-    sequences = ids_within(model, "messages", [conversation.ids], call.truncation("left"))
+    conversation = await conversation_within(
+        request, call, model, add_special_tokens=call.add_special_tokens, side="left"
+    )
+    sequences = conversation.sequences
     _check_steps(sequences.ids[0], model)
     (scores,) = await pooled(request, PoolingCall(model, sequences, priority=call.priority))
     body = reward_response(

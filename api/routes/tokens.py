@@ -123,17 +123,15 @@ def _any_model(request: Request, name: str | None) -> ServedModel:
 
 async def _ids(request: Request, call: TokenizeRequest, model: ServedModel) -> TokenIds:
     timings = timings_of(request)
-    with timings.stage("tokenize"):
-        if call.messages is not None:
-            # Alone among the routes, this one ends with the assistant's beginning where nothing is said.
-            if call.add_generation_prompt is None:
-                call = call.model_copy(update={"add_generation_prompt": not call.continue_final_message})
-            special = bool(call.add_special_tokens)
-            conversation = await tokenized_conversation(call, call.messages, model, add_special_tokens=special)
-            ids, text = conversation.ids, conversation.text or ""
-        else:
-            text = call.text
-            (ids,) = await model.tokenize([text], call.add_special_tokens is not False)
-    timings.characters += len(text)
+    if call.messages is not None:
+        # Alone among the routes, this one ends with the assistant's beginning where nothing is said.
+        if call.add_generation_prompt is None:
+            call = call.model_copy(update={"add_generation_prompt": not call.continue_final_message})
+        special = bool(call.add_special_tokens)
+        ids = (await tokenized_conversation(request, call, model, add_special_tokens=special)).ids
+    else:
+        with timings.stage("tokenize"):
+            (ids,) = await model.tokenize([call.text], call.add_special_tokens is not False)
+        timings.characters += len(call.text)
     timings.tokens += len(ids)
     return np.asarray(ids, dtype=np.int32)
