@@ -1,6 +1,7 @@
 """From token ids to results: hands a request to the queue and waits, for no longer than its caller does."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from scheduler.messages import Failure, Item, Result, Vector
 DEADLINE_HEADER = "Millpond-Deadline-Ms"
 
 LANE_HEADER = "Millpond-Lane"
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
@@ -142,9 +145,9 @@ def _deadline(request: Request, timeout: float) -> _Deadline:
     given = request.headers.get(DEADLINE_HEADER)
     if given is None:
         return _Deadline(timeout, "--request-timeout")
-    if not (given.isascii() and given.isdigit() and 0 < int(given) < 10**9):
+    if not (_WHOLE_NUMBER.fullmatch(given) and int(given)):
         raise bad_request(
-            f"{DEADLINE_HEADER} is {given!r}; it must be a positive whole number of milliseconds.",
+            f"{DEADLINE_HEADER} is {given!r}; it must be a whole number of milliseconds, from 1 to 999999999.",
             DEADLINE_HEADER,
         )
     seconds = int(given) / 1000

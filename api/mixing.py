@@ -10,7 +10,7 @@ from api.pairing import Pairing, TokenizerPairing
 from api.sequences import Limit, Sequences, Truncation, ids_within, texts_within
 from api.serving import ServedModel
 from api.timings import Timings
-from pooling.tokenizing import EncodedPair, TokenIds
+from pooling.tokenizing import EncodedPair, TokenIds, Tokenizer
 
 FIELD = "inputs"
 """Where they come from in a request."""
@@ -60,14 +60,21 @@ async def texts_and_pairs_within(
             "truncation_direction is Left, and of a pair the end of the second text is cut: leave it out.",
             "truncation_direction",
         )
-    timings.characters += sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
+    characters = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
+    timings.characters += characters
     with timings.stage("tokenize"):
-        encoded = await _encoded(model, inputs, limit)
+        encoded = await _encoded(model, inputs, limit, characters)
     return _within(limit, model, encoded)
 
 
-async def _encoded(model: ServedModel, inputs: Sequence[TextOrPair], limit: Limit) -> list[TokenIds | EncodedPair]:
-    """Each input's tokens; neighbours are read together: texts, and pairs with the same first text."""
+async def _encoded(
+    model: ServedModel, inputs: Sequence[TextOrPair], limit: Limit, characters: int
+) -> list[TokenIds | EncodedPair]:
+    """Each input's tokens; neighbours are read together: texts, and pairs with the same first text.
+
+    Args:
+        characters: of all inputs: a thousand short ones are as much to do as a long one.
+    """
     pairing = _pairing(model)
     encoded: list[TokenIds | EncodedPair] = []
     for first, neighbours in groupby(inputs, lambda each: None if isinstance(each, str) else each[0]):
@@ -75,10 +82,13 @@ async def _encoded(model: ServedModel, inputs: Sequence[TextOrPair], limit: Limi
         if first is None:
             encoded += await model.tokenize_within(texts, limit.tokens, add_special_tokens=True, side=limit.side)
             continue
-        query, *documents = (model.tokenizer.shortened(text, limit.tokens) for text in (first, *texts))
-        characters = len(query) * len(documents) + sum(map(len, documents))
+        query, *documents = await model.aside(characters, _shortened, model.tokenizer, (first, *texts), limit)
         encoded += await model.aside(characters, await pairing.prepared(query, documents))
     return encoded
+
+
+def _shortened(tokenizer: Tokenizer, texts: Sequence[str], limit: Limit) -> list[str]:
+    return [tokenizer.shortened(text, limit.tokens) for text in texts]
 
 
 def _pairing(model: ServedModel) -> Pairing:

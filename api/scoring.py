@@ -78,7 +78,7 @@ async def relevance(
 def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -> None:
     """Refuses what a query makes too large by standing before every document."""
     limit = state_of(request).options.max_request_bytes
-    characters = sum(len(group.query) * len(group.documents) + sum(map(len, group.documents)) for group in groups)
+    characters = _characters(groups)
     if characters > limit:
         count = sum(len(group.documents) for group in groups)
         raise ApiError(
@@ -88,6 +88,11 @@ def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -
             param=fields.documents,
             code="request_too_large",
         )
+
+
+def _characters(groups: Sequence[Group]) -> int:
+    """Of all pairs, in which a query stands before each of its documents."""
+    return sum(len(group.query) * len(group.documents) + sum(map(len, group.documents)) for group in groups)
 
 
 async def _by_cross_encoder(
@@ -136,9 +141,10 @@ async def _paired(
                     fields.query,
                     "context_length_exceeded",
                 )
+        # Of all together: a thousand short ones are as much to do as a long one.
+        characters = _characters(groups)
+        timings.characters += characters
         for group in groups:
-            characters = len(group.query) * len(group.documents) + sum(map(len, group.documents))
-            timings.characters += characters
             documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
             pairs += await model.aside(characters, await pairing.prepared(group.query, documents))
         return pairs_within(limit, pairs, fields)

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 from api.errors import ApiError, bad_request
 from api.protocol.common import WireRequest
 from api.protocol.inputs import MAX_INPUTS, kind_of
-from api.quantizing import EmbeddingType, Float32s, quantized
+from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
 
 EXAMPLE: JsonDict = {
@@ -73,7 +73,7 @@ class EmbedRequest(WireRequest):
     output_dimension: StrictInt | None = Field(
         None, ge=1, description="Length of the vectors, where the model can shorten them."
     )
-    embedding_types: list[EmbeddingType] | None = Field(None, description="Forms of each vector; absent: float.")
+    embedding_types: EmbeddingTypes | None = Field(None, description="Forms of each vector; absent: float.")
     truncate: Literal["NONE", "START", "END"] = Field(
         "END", description="Where longer inputs are cut; NONE refuses them."
     )

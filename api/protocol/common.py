@@ -28,7 +28,7 @@ class WireRequest(BaseModel):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             field = str(first["loc"][0])
             raise bad_request(f"{field}: {first['msg']}.", field) from error
 

@@ -63,7 +63,7 @@ class RerankRequest(PoolingRequest):
         None, ge=1, lt=2**31, description="Taken and without effect: a document is never split here."
     )
     rank_fields: list[str] | None = Field(
-        None, description='Of documents that are objects the text is read: ["text"], or absent.'
+        None, max_length=64, description='Of documents that are objects the text is read: ["text"], or absent.'
     )
 
     @property

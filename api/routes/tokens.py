@@ -61,7 +61,7 @@ async def tokenize(request: Request) -> Response:
         "count": len(ids),
         "max_model_len": model.spec.max_model_len,
         "tokens": ids,
-        "token_strs": [model.tokenizer.token(each) for each in ids.tolist()] if call.return_token_strs else None,
+        "token_strs": await _names(model, ids) if call.return_token_strs else None,
     }
     return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
@@ -119,6 +119,11 @@ async def decode(request: Request) -> Response:
 def _any_model(request: Request, name: str | None) -> ServedModel:
     """The model that a request names, whatever it is served for."""
     return chosen_model(request, name, *ROUTES)
+
+
+async def _names(model: ServedModel, ids: TokenIds) -> list[str | None]:
+    """How the vocabulary writes each token."""
+    return await model.aside(len(ids), lambda: [model.tokenizer.token(each) for each in ids.tolist()])
 
 
 async def _ids(request: Request, call: TokenizeRequest, model: ServedModel) -> TokenIds:
