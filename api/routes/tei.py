@@ -26,8 +26,8 @@ from api.routes.rerank import rerank_documents
 from api.scoring import TASKS as COMPARING_TASKS
 from api.scoring import Group, relevance
 from api.sequences import PairFields, Sequences, texts_within
-from api.serving import ROUTES, ServedModel
-from api.state import caller_of, chosen_model, state_of, timings_of
+from api.serving import ServedModel
+from api.state import chosen_model, named_model, timings_of
 from pooling.activations import activated
 from pooling.pooler_config import Activation
 
@@ -70,7 +70,7 @@ async def embed_all(request: Request) -> Response:
 async def embed_sparse(request: Request) -> Response:
     """A 424 that says so, as there is none but for models of another kind."""
     call = EmbedAllRequest.parse(await read_json(request))
-    model = chosen_model(request, call.model, *ROUTES)
+    model = named_model(request, call.model)
     raise ApiError(
         400,
         f"{model.name} gives no sparse vectors, and no SPLADE model is served here: ask /embed for dense ones.",
@@ -139,7 +139,7 @@ async def any_task(request: Request) -> Response:
     if isinstance(body, dict) and isinstance(body.get("inputs"), dict):
         return await _compare(request, body)
     name = body.get("model") if isinstance(body, dict) else None
-    model = state_of(request).models.find(name if isinstance(name, str) else None)
+    model = named_model(request, name if isinstance(name, str) else None)
     return await (_embed if "embed" in model.spec.tasks else _predict)(request, body)
 
 
@@ -148,9 +148,7 @@ async def info(
     request: Request, model: Annotated[str | None, Query(description="Which; absent: the first.")] = None
 ) -> Info:
     """The model, and the limits of a call."""
-    found = state_of(request).models.find(model)
-    caller_of(request).check_model(found.name)
-    return info_of(found)
+    return info_of(named_model(request, model))
 
 
 async def _embed(request: Request, body: object) -> Response:
