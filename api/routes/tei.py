@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.body import read_json
 from api.classifying import TASKS as LABEL_TASKS
 from api.classifying import classified
-from api.embedding import check_embeds, check_token_numbers, cosines, embedded, stacked, token_vectors
+from api.embedding import check_embeds, cosines, embedded, stacked, token_vectors
 from api.errors import ApiError
 from api.mixing import texts_and_ids_within, texts_and_pairs_within
 from api.protocol.reranking import RerankReply, RerankRequest, rerank_error
@@ -57,7 +57,6 @@ async def embed_all(request: Request) -> Response:
     call = EmbedAllRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "embed")
     sequences = await _inputs(request, call, model)
-    check_token_numbers(model, sequences, "inputs")
     return _reply(await token_vectors(request, model, sequences, normalize=False))
 
 
