@@ -58,6 +58,14 @@ class PoolingRequest(WireRequest):
         """What it says about inputs that are too long; `side` where it does not name one."""
         return Truncation(self.truncate_prompt_tokens, self.truncation_side or side)
 
+    def check_cuts_ends(self) -> None:
+        """Raises a 400 when pairs of texts are to be cut at their beginning."""
+        if self.truncation_side == "left":
+            raise bad_request(
+                "truncation_side is left, and of a query with its document the document's end is cut: leave it out.",
+                "truncation_side",
+            )
+
 
 _PART = {
     "type": "object",

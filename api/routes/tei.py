@@ -11,6 +11,7 @@ from api.classifying import TASKS as LABEL_TASKS
 from api.classifying import classified
 from api.embedding import check_embeds, cosines, embedded, stacked, token_vectors
 from api.errors import ApiError
+from api.framing import FRAMED, frame_response, wants_frame
 from api.mixing import texts_and_ids_within, texts_and_pairs_within
 from api.protocol.reranking import RerankReply, RerankRequest, rerank_error
 from api.protocol.schema import either_body, request_body
@@ -39,7 +40,10 @@ Predictions = list[Prediction] | list[list[Prediction]]
 
 
 @router.post(
-    "/embed", summary="Embed inputs", openapi_extra=request_body(EmbedRequest), responses={200: {"model": Embeddings}}
+    "/embed",
+    summary="Embed inputs",
+    openapi_extra=request_body(EmbedRequest),
+    responses={200: {"model": Embeddings, **FRAMED}},
 )
 async def embed(request: Request) -> Response:
     """A vector for each input, also where there is one only."""
@@ -50,14 +54,17 @@ async def embed(request: Request) -> Response:
     "/embed_all",
     summary="Embed each token of inputs",
     openapi_extra=request_body(EmbedAllRequest),
-    responses={200: {"model": TokenEmbeddings}},
+    responses={200: {"model": TokenEmbeddings, **FRAMED}},
 )
 async def embed_all(request: Request) -> Response:
     """A vector for each token of each input, special tokens included; of any length, never normalized."""
     call = EmbedAllRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "embed")
     sequences = await _inputs(request, call, model)
-    return _reply(await token_vectors(request, model, sequences, normalize=False))
+    vectors = await token_vectors(request, model, sequences, normalize=False)
+    if wants_frame(request):
+        return frame_response({}, np.vstack(vectors), [len(each) for each in vectors])
+    return _reply(vectors)
 
 
 @router.post(
@@ -155,8 +162,9 @@ async def _embed(request: Request, body: object) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.dimensions)
     sequences = await _inputs(request, call, model)
-    vectors = await embedded(request, model, sequences, dimensions=call.dimensions, normalize=call.normalize)
-    return _reply(stacked(vectors))
+    found = await embedded(request, model, sequences, dimensions=call.dimensions, normalize=call.normalize)
+    vectors = stacked(found)
+    return frame_response({}, vectors) if wants_frame(request) else _reply(vectors)
 
 
 async def _inputs(request: Request, call: EmbedAllRequest, model: ServedModel) -> Sequences:
