@@ -1,10 +1,12 @@
 """From token ids to results: hands a request to the queue and waits, for no longer than its caller does."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from fastapi import Request
 
 from api.errors import ApiError, bad_request
@@ -13,6 +15,7 @@ from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
 from api.timings import Timings
+from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
@@ -20,6 +23,8 @@ from scheduler.messages import Failure, Item, Result, Vector
 DEADLINE_HEADER = "Millpond-Deadline-Ms"
 
 LANE_HEADER = "Millpond-Lane"
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
@@ -43,6 +48,19 @@ class PoolingCall:
     activation: Activation | None = None
     priority: int = 0
 
+    @property
+    def reply_bytes(self) -> int:
+        """What comes of it, in bytes of float32: so much lies in Redis until it is fetched."""
+        pooler, ids = self.model.spec.pooler, self.sequences.ids
+        match self.pooling_type or pooler.pooling_type:
+            case PoolingType.ALL:
+                rows = self.sequences.tokens
+            case PoolingType.STEP:
+                rows = sum(int(np.count_nonzero(each == pooler.step_tag_id)) for each in ids)
+            case _:
+                rows = len(ids)
+        return rows * (self.dimensions or self.model.spec.row_width) * 4
+
 
 @dataclass(frozen=True)
 class _Deadline:
@@ -62,13 +80,15 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
 
     Raises:
-        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong, 403 for a lane that is
-            not the key's, 429 when the key's limits are reached, or what became of an item.
+        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong or what the model cannot
+            do, 413 for what would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits
+            are reached, or what became of an item.
     """
     state, timings = state_of(request), timings_of(request)
     deadline, lane = _deadline(request, state.options.request_timeout), _lane(request)
     caller = caller_of(request)
     caller.check_lane(lane)
+    check_possible(call, state.options.max_response_bytes)
     seconds = deadline.left(timings)
     if seconds <= 0:
         raise _gave_up(False, deadline)
@@ -112,6 +132,26 @@ async def _results(
             await asyncio.gather(waiting, leaving, return_exceptions=True)
 
 
+def check_possible(call: PoolingCall, longest: int) -> None:
+    """Refuses before it is queued what a worker could not do, or should not: a 400 or a 413.
+
+    Args:
+        longest: the most bytes that may come of it.
+    """
+    why = refusal(call.model.spec, call.pooling_type, call.activation)
+    if why is not None:
+        raise bad_request(why, "model", "task_not_supported")
+    if call.reply_bytes > longest:
+        raise ApiError(
+            413,
+            f"{call.sequences.field}: {len(call.sequences.ids)} sequences with {call.sequences.tokens} tokens would "
+            f"give {call.reply_bytes} bytes of numbers, over the limit of {longest} of one reply: send fewer at once, "
+            "or raise --max-response-bytes.",
+            param=call.sequences.field,
+            code="response_too_large",
+        )
+
+
 def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, tenant: str = "") -> list[Item]:
     """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
@@ -142,9 +182,9 @@ def _deadline(request: Request, timeout: float) -> _Deadline:
     given = request.headers.get(DEADLINE_HEADER)
     if given is None:
         return _Deadline(timeout, "--request-timeout")
-    if not (given.isascii() and given.isdigit() and 0 < int(given) < 10**9):
+    if not (_WHOLE_NUMBER.fullmatch(given) and int(given)):
         raise bad_request(
-            f"{DEADLINE_HEADER} is {given!r}; it must be a positive whole number of milliseconds.",
+            f"{DEADLINE_HEADER} is {given!r}; it must be a whole number of milliseconds, from 1 to 999999999.",
             DEADLINE_HEADER,
         )
     seconds = int(given) / 1000
