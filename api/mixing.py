@@ -40,7 +40,8 @@ async def texts_and_ids_within(
         timings.characters += sum(map(len, given))
         read = iter(await model.tokenize_within(given, limit.tokens, add_special_tokens=True, side=limit.side))
     ids = [next(read) if isinstance(each, str) else np.asarray(each, dtype=np.int32) for each in inputs]
-    return ids_within(model, FIELD, ids, truncation)
+    origins = [prompt + each if isinstance(each, str) else "" for each in inputs]
+    return ids_within(model, FIELD, ids, truncation, origins)
 
 
 async def texts_and_pairs_within(
@@ -63,7 +64,7 @@ async def texts_and_pairs_within(
     timings.characters += sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
     with timings.stage("tokenize"):
         encoded = await _encoded(model, inputs, limit)
-    return _within(limit, model, encoded)
+    return _within(limit, model, inputs, encoded)
 
 
 async def _encoded(model: ServedModel, inputs: Sequence[TextOrPair], limit: Limit) -> list[TokenIds | EncodedPair]:
@@ -94,11 +95,13 @@ def _pairing(model: ServedModel) -> Pairing:
     return pairing
 
 
-def _within(limit: Limit, model: ServedModel, encoded: Sequence[TokenIds | EncodedPair]) -> Sequences:
+def _within(
+    limit: Limit, model: ServedModel, inputs: Sequence[TextOrPair], encoded: Sequence[TokenIds | EncodedPair]
+) -> Sequences:
     ids: list[TokenIds] = []
     second_from: list[int | None] = []
     cut = 0
-    for index, each in enumerate(encoded):
+    for index, (given, each) in enumerate(zip(inputs, encoded, strict=True)):
         place, pair = f"{FIELD}[{index}]", each if isinstance(each, EncodedPair) else None
         tokens = pair.ids if pair else each
         assert isinstance(tokens, np.ndarray)
@@ -106,7 +109,9 @@ def _within(limit: Limit, model: ServedModel, encoded: Sequence[TokenIds | Encod
             raise bad_request(f"{place} has no tokens: leave it out.", FIELD, "empty")
         if len(tokens) > limit.tokens:
             if not limit.may_cut:
-                raise limit.too_long(place, len(tokens))
+                texts = [given] if isinstance(given, str) else given
+                counted = not any(model.tokenizer.may_shorten(text, limit.tokens) for text in texts)
+                raise limit.too_long(place, len(tokens), counted)
             cut += 1
             pair = _cut(pair, limit.tokens, place) if pair else None
             tokens = pair.ids if pair else model.tokenizer.truncate(tokens, limit.tokens, limit.side)

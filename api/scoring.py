@@ -141,7 +141,8 @@ async def _paired(
             timings.characters += characters
             documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
             pairs += await model.aside(characters, await pairing.prepared(group.query, documents))
-        return pairs_within(limit, pairs, fields)
+        counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.documents]
+        return pairs_within(limit, pairs, fields, counted)
 
 
 def _shortened(tokenizer: Tokenizer, group: Group, limit: Limit) -> list[str]:
