@@ -33,11 +33,11 @@ Body = dict[str, Any]
 Form = Literal["openai", "rerank", "cohere", "vllm", "tei"]
 
 
-def models_file(folder: Path) -> Path:
-    """A models file that serves all of these, with their checkpoints beside it."""
+def models_file(folder: Path, *names: str) -> Path:
+    """A models file that serves these models, or all, with their checkpoints beside it."""
     sections = [
-        f'[models.{name}]\nmodel = "{made(golden, folder / name)}"\nmax_model_len = {LONGEST[name]}\n'
-        for name, golden in _CHECKPOINTS.items()
+        f'[models.{name}]\nmodel = "{made(_CHECKPOINTS[name], folder / name)}"\nmax_model_len = {LONGEST[name]}\n'
+        for name in names or _CHECKPOINTS
     ]
     path = folder / "models.toml"
     path.write_text("".join(sections), "utf-8")
