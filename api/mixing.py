@@ -1,7 +1,8 @@
 """Inputs of several kinds in one call, as text-embeddings-inference takes them: texts with token ids, or with pairs."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from itertools import chain, groupby
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from api.pairing import Pairing, TokenizerPairing
 from api.sequences import Limit, Sequences, Truncation, ids_within, texts_within
 from api.serving import ServedModel
 from api.timings import Timings
-from pooling.tokenizing import EncodedPair, TokenIds
+from pooling.tokenizing import EncodedPair, TokenIds, Tokenizer
 
 FIELD = "inputs"
 """Where they come from in a request."""
@@ -18,6 +19,9 @@ FIELD = "inputs"
 TextOrIds = str | Sequence[int]
 
 TextOrPair = str | tuple[str, str]
+
+Encode = Callable[[], Sequence[TokenIds | EncodedPair]]
+"""Makes the tokens of some inputs."""
 
 
 async def texts_and_ids_within(
@@ -40,8 +44,11 @@ async def texts_and_ids_within(
         timings.characters += sum(map(len, given))
         read = iter(await model.tokenize_within(given, limit.tokens, add_special_tokens=True, side=limit.side))
     ids = [next(read) if isinstance(each, str) else np.asarray(each, dtype=np.int32) for each in inputs]
-    origins = [prompt + each if isinstance(each, str) else "" for each in inputs]
-    return ids_within(model, FIELD, ids, truncation, origins)
+    for index, (each, tokens) in enumerate(zip(inputs, ids, strict=True)):
+        if isinstance(each, str) and not limit.may_cut and len(tokens) > limit.tokens:
+            counted = not model.tokenizer.may_shorten(prompt + each, limit.tokens)
+            raise limit.too_long(f"{FIELD}[{index}]", len(tokens), counted)
+    return ids_within(model, FIELD, ids, truncation)
 
 
 async def texts_and_pairs_within(
@@ -61,25 +68,32 @@ async def texts_and_pairs_within(
             "truncation_direction is Left, and of a pair the end of the second text is cut: leave it out.",
             "truncation_direction",
         )
-    timings.characters += sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
+    characters = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in inputs)
+    timings.characters += characters
     with timings.stage("tokenize"):
-        encoded = await _encoded(model, inputs, limit)
-    return _within(limit, model, inputs, encoded)
+        given = await model.aside(characters, _shortened, model.tokenizer, inputs, limit)
+        encode = [each async for each in _prepared(model, given)]
+        encoded = await model.aside(characters, lambda: list(chain.from_iterable(each() for each in encode)))
+    whole = [each == other for each, other in zip(inputs, given, strict=True)]
+    return _within(limit, model, encoded, whole)
 
 
-async def _encoded(model: ServedModel, inputs: Sequence[TextOrPair], limit: Limit) -> list[TokenIds | EncodedPair]:
-    """Each input's tokens; neighbours are read together: texts, and pairs with the same first text."""
+def _shortened(tokenizer: Tokenizer, inputs: Sequence[TextOrPair], limit: Limit) -> list[TextOrPair]:
+    """The inputs, without most of what lies far beyond the limit."""
+    return [
+        tokenizer.shortened(each, limit.tokens, limit.side)
+        if isinstance(each, str)
+        else (tokenizer.shortened(each[0], limit.tokens), tokenizer.shortened(each[1], limit.tokens))
+        for each in inputs
+    ]
+
+
+async def _prepared(model: ServedModel, inputs: Sequence[TextOrPair]) -> AsyncIterator[Encode]:
+    """What makes the tokens of the inputs, of neighbours together: texts, and pairs with the same first text."""
     pairing = _pairing(model)
-    encoded: list[TokenIds | EncodedPair] = []
     for first, neighbours in groupby(inputs, lambda each: None if isinstance(each, str) else each[0]):
         texts = [each if isinstance(each, str) else each[1] for each in neighbours]
-        if first is None:
-            encoded += await model.tokenize_within(texts, limit.tokens, add_special_tokens=True, side=limit.side)
-            continue
-        query, *documents = (model.tokenizer.shortened(text, limit.tokens) for text in (first, *texts))
-        characters = len(query) * len(documents) + sum(map(len, documents))
-        encoded += await model.aside(characters, await pairing.prepared(query, documents))
-    return encoded
+        yield partial(model.tokenizer.encode, texts) if first is None else await pairing.prepared(first, texts)
 
 
 def _pairing(model: ServedModel) -> Pairing:
@@ -96,12 +110,12 @@ def _pairing(model: ServedModel) -> Pairing:
 
 
 def _within(
-    limit: Limit, model: ServedModel, inputs: Sequence[TextOrPair], encoded: Sequence[TokenIds | EncodedPair]
+    limit: Limit, model: ServedModel, encoded: Sequence[TokenIds | EncodedPair], whole: Sequence[bool]
 ) -> Sequences:
     ids: list[TokenIds] = []
     second_from: list[int | None] = []
     cut = 0
-    for index, (given, each) in enumerate(zip(inputs, encoded, strict=True)):
+    for index, each in enumerate(encoded):
         place, pair = f"{FIELD}[{index}]", each if isinstance(each, EncodedPair) else None
         tokens = pair.ids if pair else each
         assert isinstance(tokens, np.ndarray)
@@ -109,9 +123,7 @@ def _within(
             raise bad_request(f"{place} has no tokens: leave it out.", FIELD, "empty")
         if len(tokens) > limit.tokens:
             if not limit.may_cut:
-                texts = [given] if isinstance(given, str) else given
-                counted = not any(model.tokenizer.may_shorten(text, limit.tokens) for text in texts)
-                raise limit.too_long(place, len(tokens), counted)
+                raise limit.too_long(place, len(tokens), whole[index])
             cut += 1
             pair = _cut(pair, limit.tokens, place) if pair else None
             tokens = pair.ids if pair else model.tokenizer.truncate(tokens, limit.tokens, limit.side)

@@ -14,8 +14,8 @@ from pooling.tokenizing import EncodedPair, TokenIds, Tokenizer
 TOGETHER = 256
 """Documents that a template's process gets at once: it renders them in some 20 ms, for which others wait."""
 
-Texts = Callable[[str, Sequence[str]], Awaitable[list[str]]]
-"""Makes one text for each document with the query."""
+Texts = Callable[[str, Sequence[str], str | None], Awaitable[list[str]]]
+"""Makes one text for each document with the query, and with an instruction in place of the checkpoint's own."""
 
 QWEN3_RERANKER = "Qwen3ForCausalLM"
 
@@ -36,34 +36,44 @@ Encode = Callable[[], list[EncodedPair]]
 
 
 class Pairing(Protocol):
-    """One way to make sequences of a query with documents."""
+    """One way to make sequences of a query with documents.
 
-    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+    Attributes:
+        instructs: whether it has a place for an instruction.
+    """
+
+    instructs: bool
+
+    async def prepared(self, query: str, documents: Sequence[str], instruction: str | None = None) -> Encode:
         """What makes the sequences; raises a 400 where a chat template refuses a text."""
 
 
 class TokenizerPairing:
     """The pairs of the tokenizer, with its special tokens between: cross encoders."""
 
+    instructs = False
+
     def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
 
-    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+    async def prepared(self, query: str, documents: Sequence[str], instruction: str | None = None) -> Encode:
         """What makes the sequences; the prompt stands before the query."""
+        assert instruction is None
         return lambda: self._tokenizer.encode_pairs([(self._prompt + query, document) for document in documents])
 
 
 class TextPairing:
     """One text made of both, tokenised as it is: rerankers that are language models."""
 
-    def __init__(self, tokenizer: Tokenizer, texts: Texts) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: Texts, instructs: bool) -> None:
         self._tokenizer = tokenizer
         self.texts = texts
+        self.instructs = instructs
 
-    async def prepared(self, query: str, documents: Sequence[str]) -> Encode:
+    async def prepared(self, query: str, documents: Sequence[str], instruction: str | None = None) -> Encode:
         """What makes the sequences, in each of which the document lies between what two others have in common."""
-        texts = await self.texts(query, ["0", "1 2 3 4", *documents])
+        texts = await self.texts(query, ["0", "1 2 3 4", *documents], instruction)
         return lambda: self._encoded(texts)
 
     def _encoded(self, texts: Sequence[str]) -> list[EncodedPair]:
@@ -87,43 +97,67 @@ def pairing_of(
     prompt = spec.prompts.texts[spec.prompts.default] if spec.prompts.default else ""
     by_template = template is not None and spec.reads_messages is not False
     if template is not None and by_template:
-        texts = _template_texts(template, prompt, sandbox)
-        if texts is not None:
-            return TextPairing(tokenizer, texts)
+        pairing = _template_pairing(tokenizer, template, prompt, sandbox)
+        if pairing is not None:
+            return pairing
     elif spec.head is not Head.TOKENS or spec.reads_messages is not None:
         return TokenizerPairing(tokenizer, prompt)
     if _is_qwen3_reranker(spec, tokenizer):
-        return TextPairing(tokenizer, _qwen3_texts(prompt or QWEN3_INSTRUCTION))
+        return TextPairing(tokenizer, _qwen3_texts(prompt or QWEN3_INSTRUCTION), instructs=True)
     return None
 
 
-def _template_texts(template: ChatTemplate, prompt: str, sandbox: Sandbox) -> Texts | None:
-    """The way of the checkpoint's template; None where it leaves out one of both, as those for chats only do."""
-    system = [{"role": "system", "content": prompt}] if prompt else []
+def _template_pairing(
+    tokenizer: Tokenizer, template: ChatTemplate, prompt: str, sandbox: Sandbox
+) -> TextPairing | None:
+    """The way of the checkpoint's template; None where it leaves out one of both, as those for chats only do.
 
-    def job(pairs: Iterable[tuple[str, str]]) -> Job:
+    An instruction is what a system message says, where the template reads one.
+    """
+
+    def job(pairs: Iterable[tuple[str, str, str]]) -> Job:
         conversations = [
-            [*system, {"role": "query", "content": query}, {"role": "document", "content": document}]
-            for query, document in pairs
+            [
+                *([{"role": "system", "content": instruction}] if instruction else []),
+                {"role": "query", "content": query},
+                {"role": "document", "content": document},
+            ]
+            for instruction, query, document in pairs
         ]
         return Job(origin_of(template), template.special_tokens, ("query", "document"), conversations)
 
-    async def texts(query: str, documents: Sequence[str]) -> list[str]:
+    async def texts(query: str, documents: Sequence[str], instruction: str | None) -> list[str]:
         found: list[str] = []
+        said = prompt if instruction is None else instruction
         for begin in range(0, len(documents), TOGETHER):
-            found += await sandbox.render(job((query, each) for each in documents[begin : begin + TOGETHER]))
+            found += await sandbox.render(job((said, query, each) for each in documents[begin : begin + TOGETHER]))
         return found
 
+    plain = ("alpha", "bravo")
     try:
-        base, *others = rendered_once(job([("alpha", "bravo"), ("charlie", "bravo"), ("alpha", "foxtrot")]))
+        base, *others = rendered_once(
+            job([(prompt, *plain), (prompt, "charlie", "bravo"), (prompt, "alpha", "foxtrot")])
+        )
     except ApiError:
         return None
-    return None if base in others else texts
+    if base in others:
+        return None
+    return TextPairing(tokenizer, texts, _reads_system(job([("golf", *plain), ("hotel", *plain)])))
 
 
-def _qwen3_texts(instruction: str) -> Texts:
-    async def texts(query: str, documents: Sequence[str]) -> list[str]:
-        return [QWEN3_PROMPT.format(instruction=instruction, query=query, document=each) for each in documents]
+def _reads_system(job: Job) -> bool:
+    """Whether a template makes different texts of conversations that differ in their system messages."""
+    try:
+        one, other = rendered_once(job)
+    except ApiError:
+        return False
+    return one != other
+
+
+def _qwen3_texts(own: str) -> Texts:
+    async def texts(query: str, documents: Sequence[str], instruction: str | None) -> list[str]:
+        said = own if instruction is None else instruction
+        return [QWEN3_PROMPT.format(instruction=said, query=query, document=each) for each in documents]
 
     return texts
 

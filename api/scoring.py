@@ -26,10 +26,21 @@ TASKS = ("score", "embed")
 
 @dataclass(frozen=True)
 class Group:
-    """A query and the documents that are compared with it."""
+    """A query and the documents that are compared with it.
+
+    Attributes:
+        instruction: what the model is told of its task, in place of what the checkpoint tells it.
+    """
 
     query: str
     documents: Sequence[str]
+    instruction: str | None = None
+
+    @property
+    def characters(self) -> int:
+        """Of all its sequences together."""
+        repeated = len(self.query) + len(self.instruction or "")
+        return repeated * len(self.documents) + sum(map(len, self.documents))
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,10 @@ async def relevance(
     """
     fields = fields or PairFields()
     _check_size(request, groups, fields)
+    if any(group.instruction is not None for group in groups) and not (model.pairing and model.pairing.instructs):
+        raise bad_request(
+            f"instruction has no place in what {model.name} reads: leave it out.", "instruction", "not_supported"
+        )
     if "score" in model.spec.tasks:
         return await _by_cross_encoder(request, model, groups, truncation, fields, activate, priority)
     return await _by_likeness(request, model, groups, truncation, fields, priority)
@@ -78,7 +93,7 @@ async def relevance(
 def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -> None:
     """Refuses what a query makes too large by standing before every document."""
     limit = state_of(request).options.max_request_bytes
-    characters = sum(len(group.query) * len(group.documents) + sum(map(len, group.documents)) for group in groups)
+    characters = sum(group.characters for group in groups)
     if characters > limit:
         count = sum(len(group.documents) for group in groups)
         raise ApiError(
@@ -137,10 +152,10 @@ async def _paired(
                     "context_length_exceeded",
                 )
         for group in groups:
-            characters = len(group.query) * len(group.documents) + sum(map(len, group.documents))
-            timings.characters += characters
-            documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
-            pairs += await model.aside(characters, await pairing.prepared(group.query, documents))
+            timings.characters += group.characters
+            documents = await model.aside(group.characters, _shortened, model.tokenizer, group, limit)
+            encode = await pairing.prepared(group.query, documents, group.instruction)
+            pairs += await model.aside(group.characters, encode)
         counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.documents]
         return pairs_within(limit, pairs, fields, counted)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -31,14 +31,23 @@ class Connection:
 
     async def post(self, path: str, body: bytes) -> bytes:
         """The reply's body; raises when its status is not 200."""
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        status, *headers = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        length = next(int(line.split(b":")[1]) for line in headers if line.lower().startswith(b"content-length:"))
-        content = await self._reader.readexactly(length)
-        if b" 200 " not in status:
-            raise RuntimeError(f"{status!r}: {content[:500]!r}")
+        status, content = await self._exchange(path, body, {})
+        if status != 200:
+            raise RuntimeError(f"{status}: {content[:500]!r}")
         return content
+
+    async def status(self, path: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """The reply's status."""
+        status, _ = await self._exchange(path, body, headers)
+        return status
+
+    async def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:"))
+        return int(first.split()[1]), await self._reader.readexactly(length)
 
     def close(self) -> None:
         """Ends the connection."""

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic.config import JsonDict
 
 from api.errors import bad_request
@@ -77,7 +77,11 @@ class ScoreRequest(PoolingRequest):
     max_tokens_per_doc: StrictInt = Field(
         0, ge=0, lt=2**31, description="Documents with more tokens of their own are cut at their end; 0: never."
     )
-    instruction: Any = Field(None, description="Not taken from requests: the checkpoint's own is used. May be null.")
+    instruction: StrictStr | None = Field(
+        None,
+        description="What a reranker that is a language model is told of its task, in place of what its checkpoint "
+        "says; refused where a model has no place for it.",
+    )
 
     @property
     def fields(self) -> PairFields:
@@ -99,22 +103,16 @@ class ScoreRequest(PoolingRequest):
         Raises:
             ApiError: 400 that says which text is wrong and why, or that the two sides do not fit.
         """
-        if self.instruction is not None:
-            raise bad_request(
-                "instruction is not taken from requests: leave it out, and the checkpoint's own is used.",
-                "instruction",
-                "not_allowed",
-            )
         queries, documents = (_texts(getattr(self, name), name) for name in (fields.query, fields.documents))
         if len(queries) == 1:
-            return [Group(queries[0], documents)]
+            return [Group(queries[0], documents, self.instruction)]
         if len(queries) != len(documents):
             raise bad_request(
                 f"{fields.query} has {len(queries)} texts and {fields.documents} {len(documents)}: send one "
                 f"in {fields.query}, or as many on both sides.",
                 fields.query,
             )
-        return [Group(query, [document]) for query, document in zip(queries, documents, strict=True)]
+        return [Group(query, [document], self.instruction) for query, document in zip(queries, documents, strict=True)]
 
     def truncation(self, side: Side = "right") -> Truncation:
         """What it says about pairs that are too long.

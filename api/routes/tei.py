@@ -11,8 +11,9 @@ from api.classifying import TASKS as LABEL_TASKS
 from api.classifying import classified
 from api.embedding import check_embeds, check_token_numbers, cosines, embedded, stacked, token_vectors
 from api.errors import ApiError
+from api.framing import FRAMED
 from api.mixing import texts_and_ids_within, texts_and_pairs_within
-from api.protocol.reranking import RerankReply, RerankRequest, rerank_error
+from api.protocol.reranking import RerankError, RerankReply, RerankRequest, rerank_error
 from api.protocol.schema import either_body, request_body
 from api.protocol.tei import (
     EmbedAllRequest,
@@ -22,6 +23,7 @@ from api.protocol.tei import (
     TextsRequest,
 )
 from api.protocol.tei_replies import Info, Prediction, Rank, info_of, predictions_of
+from api.protocol.tokens import TeiError
 from api.routes.rerank import rerank_documents
 from api.scoring import TASKS as COMPARING_TASKS
 from api.scoring import Group, relevance
@@ -73,7 +75,8 @@ async def embed_sparse(request: Request) -> Response:
     model = chosen_model(request, call.model, *ROUTES)
     raise ApiError(
         400,
-        f"{model.name} gives no sparse vectors, and no SPLADE model is served here: ask /embed for dense ones.",
+        f"{model.name} is served for {' and '.join(model.spec.tasks)}, and no model here gives sparse vectors: ask "
+        "/embed for dense ones.",
         param="model",
         code="task_not_supported",
     )
@@ -85,7 +88,7 @@ async def embed_sparse(request: Request) -> Response:
     openapi_extra=either_body(
         {"text-embeddings-inference": TextsRequest, "Jina, Cohere, vLLM, Infinity": RerankRequest}
     ),
-    responses={200: {"model": list[Rank] | RerankReply}},
+    responses={200: {"model": list[Rank] | RerankReply, **FRAMED}, "4XX": {"model": TeiError | RerankError}},
 )
 async def rerank(request: Request) -> Response:
     """With `texts` a ranking in the form of text-embeddings-inference, with `documents` in that of `/v1/rerank`."""

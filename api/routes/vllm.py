@@ -1,6 +1,7 @@
 """vLLM's own routes: `POST /pooling`, `/classify`, `/score`, and `GET /version`."""
 
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -122,7 +123,7 @@ async def _queries_within(request: Request, model: ServedModel, groups: list[Gro
     with timings.stage("tokenize"):
         texts = await model.aside(characters, model.tokenizer.beginnings, [group.query for group in groups], limit)
     timings.cut += sum(text != group.query for text, group in zip(texts, groups, strict=True))
-    return [Group(text, group.documents) for text, group in zip(texts, groups, strict=True)]
+    return [replace(group, query=text) for text, group in zip(texts, groups, strict=True)]
 
 
 class Version(BaseModel):

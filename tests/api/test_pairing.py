@@ -39,7 +39,7 @@ class Pairings:
 
     def text(self, made: Pairing | None, query: str, document: str) -> str:
         assert isinstance(made, TextPairing)
-        (text,) = self._runner.run(made.texts(query, [document]))
+        (text,) = self._runner.run(made.texts(query, [document], None))
         return text
 
     def encoded(self, made: Pairing | None, query: str, documents: list[str]) -> list[EncodedPair]:

@@ -1,6 +1,7 @@
 """text-embeddings-inference's clients get its replies, and the numbers of the routes that are checked elsewhere."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,6 +141,11 @@ def test_texts_that_are_too_long_are_refused_or_cut_on_the_side_that_is_asked(cl
     assert message.startswith("inputs[1] has") and '"truncate": true' in message
     for path in ("/embed", "/embed_all"):
         assert refusal(client, path, 422, "Validation", inputs=long, truncate=False)
+    mixed = [[5], long, "a " * 100_000]
+    assert f"inputs[1] has {limit + 4} tokens, over" in refusal(client, "/embed", 422, "Validation", inputs=mixed)
+    message = refusal(client, "/embed", 422, "Validation", inputs=mixed[::2])
+    assert re.match(r"inputs\[1\] has \d+ tokens or more", message)
+    assert len(answer(client, "/embed", inputs=mixed, truncate=True)) == 3
     for direction, kept in (("Right", words[: limit - 2]), ("left", words[-(limit - 2) :])):
         reply = client.post("/embed", json={"inputs": long, "truncate": True, "truncation_direction": direction})
         assert_close(reply.json(), openai_vectors(client, " ".join(kept)))
@@ -220,6 +226,8 @@ def test_predict_of_a_cross_encoder_is_the_relevance_of_its_pair(cross: httpx.Cl
     reply = cross.post("/predict", json={"inputs": long, "truncate": True})
     assert_close(reply.json()[0][0]["score"], CROSS["cut"]["relevance"])
     assert reply.headers["millpond-truncated-inputs"] == "2"
+    far = refusal(cross, "/predict", 422, "Validation", inputs=[["a", "b"], ["a " * 100_000, "b"]])
+    assert re.match(r"inputs\[1\] has \d+ tokens or more", far)
     left = refusal(cross, "/predict", 422, "Validation", inputs=long, truncate=True, truncation_direction="Left")
     assert "truncation_direction" in left
     full = refusal(cross, "/predict", 422, "Validation", inputs=[["water " * 60, "a stone"]], truncate=True)
@@ -305,7 +313,7 @@ WRONG: list[tuple[str, str, dict[str, object], int, str, str]] = [
     ("a side that is none", "/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "truncation"),
     ("no prompts", "/embed", {"inputs": "a", "prompt_name": "x"}, 422, "Validation", "has no prompt 'x'"),
     ("an unknown model", "/embed", {"inputs": "a", "model": "x"}, 404, "Validation", "no model 'x'"),
-    ("sparse vectors", "/embed_sparse", {"inputs": "a"}, 424, "Backend", "no sparse vectors"),
+    ("sparse vectors", "/embed_sparse", {"inputs": "a"}, 424, "Backend", "no model here gives sparse vectors"),
     ("labels of vectors", "/predict", {"inputs": "a"}, 424, "Backend", "not for classify"),
     ("no source", "/similarity", {"inputs": {"sentences": ["a"]}}, 422, "Validation", "source_sentence is null"),
     ("a text to compare", "/similarity", {"inputs": "a"}, 422, "Validation", "inputs is a string"),

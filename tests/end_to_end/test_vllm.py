@@ -261,6 +261,28 @@ def test_texts_are_scored_pair_by_pair(cross: httpx.Client) -> None:
     assert_close([each["score"] for each in one["data"]], CROSS["relevance"][2:3])
 
 
+@pytest.mark.parametrize("golden", [golden_of("qwen3-reranker"), golden_of("template-reranker")])
+def test_an_instruction_takes_the_place_of_the_checkpoints_own(
+    golden: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = made(golden, tmp_path_factory.mktemp("instructed") / "reranker")
+    own = (
+        "is it wet?"
+        if golden["files"]
+        else "Given a web search query, retrieve relevant passages that answer the query"
+    )
+    options = ["--pooler-config", json.dumps(golden["pooler_config"])]
+    with serving(*options, model=directory) as server, client_of(server) as client:
+        body = {"queries": golden["query"], "documents": golden["documents"]}
+        plain, same, other = (
+            [each["score"] for each in post(client, "/score", {**body, **more})["data"]]
+            for more in ({}, {"instruction": own}, {"instruction": "is it dry, or is it the other way round?"})
+        )
+        assert_close(plain, golden.get("relevance", golden.get("raw")))
+        assert_close(same, plain)
+        assert np.abs(np.asarray(other) - plain).max() > LARGEST_DIFFERENCE
+
+
 def test_embeddings_are_scored_by_their_cosine(client: httpx.Client) -> None:
     vectors = embeddings(client, TEXTS)
     reply = post(client, "/score", {"text_1": TEXTS, "text_2": TEXTS[::-1]})
@@ -322,7 +344,7 @@ BAD: list[tuple[str, dict[str, object], str, str]] = [
     ("/score", {"text_1": {"content": "a"}, "text_2": "b"}, "text_1", "text_1.content is a string"),
     ("/score", {"text_1": {"content": [{"type": "text"}] * 2}, "text_2": "b"}, "text_1", "has 2 parts"),
     ("/score", {"text_1": {"content": [{"type": "image_url"}]}, "text_2": "b"}, "text_1", "of type 'image_url'"),
-    ("/score", {"text_1": "a", "text_2": "b", "instruction": "c"}, "instruction", "not taken from requests"),
+    ("/score", {"text_1": "a", "text_2": "b", "instruction": "c"}, "instruction", "has no place in what tiny-bert"),
     ("/score", {"text_1": "a", "text_2": "b", "truncation_side": "left"}, "truncation_side", "document's end is cut"),
     ("/score", {"text_1": "a", "text_2": "b", "max_tokens_per_doc": -1}, "max_tokens_per_doc", "greater than"),
 ]
