@@ -90,6 +90,25 @@ def test_what_its_callers_deadline_has_passed_is_answered_then_and_never_begun(
     check_well(server, client, way)
 
 
+def test_a_deadline_that_passes_before_there_are_items_is_kept_too(server: Millpond, client: httpx.Client) -> None:
+    # Words without end take the tokenizer seconds.
+    way, texts = ONE_A_DIALECT[0], ["word" * 500] * 2_048
+    with ending_as(server, way.model), taking(0.3, 0.3 + LATE_SECONDS):
+        body = {**body_of(way), "input": texts, "truncate_prompt_tokens": -1}
+        reply = client.post(way.path, json=body, headers={"Millpond-Deadline-Ms": "300"})
+    check_late(reply, way, "within 0.3 seconds (Millpond-Deadline-Ms)")
+    check_well(server, client, way)
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer(server: Millpond) -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: mill\r\nContent-Length: 50\r\nMillpond-Deadline-Ms: 300\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        with taking(0.3, 0.3 + LATE_SECONDS):
+            connection.sendall(head)
+            answer = connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 504")
+
+
 def test_the_servers_own_deadline_is_the_earlier_one_for_who_names_none_or_a_later(
     server: Millpond, client: httpx.Client
 ) -> None:
