@@ -2,20 +2,27 @@
 replies' headers say of the time that it took.
 """
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 import pytest
+from redis import Redis
 
+from api.app import create_app
 from api.keyfile import KeyEntry, add_entry, digest_of
+from api.options import Options
+from scheduler.keys import Lane, ModelKeys
+from scheduler.messages import Item
 from tests.conftest import eventually
-from tests.end_to_end.pooling_routes import EMBEDDER, WORD, Body, models_file
+from tests.end_to_end.pooling_routes import EMBEDDER, JUDGE, LABELLER, RERANKER, WAYS, WORD, Body, models_file
 from tests.end_to_end.waiting import held_still, metric, waits
-from tests.server import Millpond, serving
+from tests.server import Millpond, redis_of, serving
 
 ONE, OTHER = "one", "other"
 """Two callers, by the names of their keys."""
@@ -37,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millpond]:
     keys = folder / "keys.toml"
     for name in (ONE, OTHER):
         add_entry(keys, name, KeyEntry.model_validate({"sha256": digest_of(_key(name)).hex()}))
-    models = models_file(folder, EMBEDDER)
+    models = models_file(folder, EMBEDDER, JUDGE, LABELLER)
     with serving("--models-file", str(models), "--key-file", str(keys), "--max-num-seqs", "1", model=None) as server:
         yield server
 
@@ -108,6 +115,32 @@ def test_a_lane_is_served_before_those_below_it_whoever_came_first(server: Millp
         calls.hand_in("bulk", path, lane="bulk", priority=-9)
         calls.hand_in("job", path, lane="job")
         calls.hand_in("interactive", path)
+
+
+ONE_A_PATH = {way.path: way for way in reversed(WAYS) if way.model != RERANKER}
+
+
+def test_every_route_hands_on_the_lane_the_caller_and_where_it_takes_one_the_priority(server: Millpond) -> None:
+    assert {way.path for way in WAYS} == set(ONE_A_PATH)
+    paths = create_app(Options(), []).openapi()["paths"]
+    headers = {"Authorization": f"Bearer {_key(ONE).decode()}", "Millpond-Lane": "bulk"}
+    with redis_of(server) as redis, ThreadPoolExecutor(len(ONE_A_PATH)) as threads, held_still(server):
+        calls, seen = [], set[str]()
+        for way in ONE_A_PATH.values():
+            body = {"model": way.model, **way.long(9), "priority": 7}
+            calls.append(threads.submit(httpx.post, server.url + way.path, json=body, headers=headers, timeout=60))
+            found = eventually(partial(_items, redis, way.model, "bulk", frozenset(seen)))
+            takes_priority = '"priority"' in json.dumps(paths[way.path]["post"]["requestBody"])
+            assert {(item.tenant, item.priority) for item in found} == {(ONE, 7 if takes_priority else 0)}, way
+            seen |= {item.request_id for item in found}
+    for call in calls:
+        assert call.result().status_code == 200, call.result().text
+
+
+def _items(redis: Redis, model: str, lane: str, seen: Collection[str]) -> list[Item]:
+    """What lies in a lane of requests that were not seen yet."""
+    entries = redis.xrange(ModelKeys(model).lane(Lane(lane)))
+    return [item for _, fields in entries if (item := Item.decode(fields[b"item"])).request_id not in seen]
 
 
 def test_a_lane_that_is_not_there_is_refused_with_those_that_are(server: Millpond) -> None:
