@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from fastapi import Request
 
 from api.deadlines import deadline_of
@@ -13,6 +14,7 @@ from api.limiting import admitted
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
+from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
@@ -41,6 +43,19 @@ class PoolingCall:
     activation: Activation | None = None
     priority: int = 0
 
+    @property
+    def reply_bytes(self) -> int:
+        """What comes of it, in bytes of float32: so much lies in Redis until it is fetched."""
+        pooler, ids = self.model.spec.pooler, self.sequences.ids
+        match self.pooling_type or pooler.pooling_type:
+            case PoolingType.ALL:
+                rows = self.sequences.tokens
+            case PoolingType.STEP:
+                rows = sum(int(np.count_nonzero(each == pooler.step_tag_id)) for each in ids)
+            case _:
+                rows = len(ids)
+        return rows * (self.dimensions or self.model.spec.row_width) * 4
+
 
 async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
@@ -49,12 +64,14 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     not run yet never will.
 
     Raises:
-        ApiError: 499 when the caller left, 400 for a lane that there is not, 403 for one that is not the key's, 429
-            when the key's limits are reached, or what became of an item.
+        ApiError: 499 when the caller left, 400 for a lane that there is not or what the model cannot do, 413 for what
+            would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached, or
+            what became of an item.
     """
     state, timings, lane = state_of(request), timings_of(request), _lane(request)
     caller = caller_of(request)
     caller.check_lane(lane)
+    check_possible(call, state.options.max_response_bytes)
     seconds = deadline_of(request).left(timings)
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut
@@ -91,6 +108,26 @@ async def _results(request: Request, model: ServedModel, lane: Lane, items: Sequ
             for task in (waiting, leaving):
                 task.cancel()
             await asyncio.gather(waiting, leaving, return_exceptions=True)
+
+
+def check_possible(call: PoolingCall, longest: int) -> None:
+    """Refuses before it is queued what a worker could not do, or should not: a 400 or a 413.
+
+    Args:
+        longest: the most bytes that may come of it.
+    """
+    why = refusal(call.model.spec, call.pooling_type, call.activation)
+    if why is not None:
+        raise bad_request(why, "model", "task_not_supported")
+    if call.reply_bytes > longest:
+        raise ApiError(
+            413,
+            f"{call.sequences.field}: {len(call.sequences.ids)} sequences with {call.sequences.tokens} tokens would "
+            f"give {call.reply_bytes} bytes of numbers, over the limit of {longest} of one reply: send fewer at once, "
+            "or raise --max-response-bytes.",
+            param=call.sequences.field,
+            code="response_too_large",
+        )
 
 
 def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, tenant: str = "") -> list[Item]:

@@ -1,6 +1,7 @@
 """Until when a caller waits: its call is answered 504 then, wherever on its way it is."""
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,8 @@ from api.errors import ApiError, bad_request, error_response
 from api.timings import Timings
 
 DEADLINE_HEADER = "Millpond-Deadline-Ms"
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Deadline:
         given = headers.get(DEADLINE_HEADER)
         if given is None:
             return cls(timeout, "--request-timeout")
-        if not (given.isascii() and given.isdigit() and 0 < int(given) < 10**9):
+        if not (_WHOLE_NUMBER.fullmatch(given) and int(given)):
             raise bad_request(
-                f"{DEADLINE_HEADER} is {given!r}; it must be a positive whole number of milliseconds.",
+                f"{DEADLINE_HEADER} is {given!r}; it must be a whole number of milliseconds, from 1 to 999999999.",
                 DEADLINE_HEADER,
             )
         seconds = int(given) / 1000

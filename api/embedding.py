@@ -16,9 +16,6 @@ from pooling.pooler_config import PoolingType
 
 Vectors = NDArray[np.float32]
 
-MAX_TOKEN_NUMBERS = 2**24
-"""Of a reply with a vector for each token: 16.8 million are some 200 MB of JSON."""
-
 
 def check_embeds(model: ServedModel, dimensions: int | None = None, field: str = "dimensions") -> None:
     """Raises a 400 when the model gives no single vector, or none of this length.
@@ -124,16 +121,4 @@ def check_types(model: ServedModel, kinds: Sequence[EmbeddingType], dimensions: 
             f"{field} is {packed}, which puts {BITS} numbers into a byte, and the vectors have {length}: ask for a "
             f"number of dimensions that {BITS} divides, or for another type.",
             field,
-        )
-
-
-def check_token_numbers(model: ServedModel, sequences: Sequences, field: str, dimensions: int | None = None) -> None:
-    """Raises a 400 when a vector for each token would make a reply that is too large."""
-    length = dimensions or model.spec.embedding_dimensions
-    if sequences.tokens * length > MAX_TOKEN_NUMBERS:
-        raise bad_request(
-            f"{field} have {sequences.tokens} tokens, and {length} numbers for each make more than the "
-            f"{MAX_TOKEN_NUMBERS} of one reply: send at most {MAX_TOKEN_NUMBERS // length} tokens at once.",
-            field,
-            "too_many_inputs",
         )

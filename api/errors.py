@@ -18,12 +18,17 @@ class LaunchError(Exception):
     """Why Millpond cannot start, as one sentence that says what to do."""
 
 
+LONGEST_MESSAGE = 2_000
+"""Characters. Messages repeat what is wrong, and that may be megabytes."""
+
+
 class ApiError(Exception):
     """A reply to a caller that is not a result.
 
     Args:
         status: the HTTP status.
-        message: one sentence or two for people: the field, the limit, what to do.
+        message: one sentence or two for people: the field, the limit, what to do. Of a very long one the middle is
+            left out.
         param: the field of the request that is wrong, if one is.
         code: a word for programs.
         headers: further headers of the reply.
@@ -38,6 +43,8 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE // 2]} [...] {message[-LONGEST_MESSAGE // 2 :]}"
         super().__init__(message)
         self.status = status
         self.message = message

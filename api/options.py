@@ -57,6 +57,9 @@ class Options(BaseModel):
     max_request_bytes: Annotated[PositiveInt, Shown("network", "BYTES", (SERVE, API))] = Field(
         32 * 1024 * 1024, description="longest request body taken"
     )
+    max_response_bytes: Annotated[PositiveInt, Shown("network", "BYTES", (SERVE, API))] = Field(
+        64 * 1024 * 1024, description="most numbers in one reply, at 4 bytes each; they lie in Redis until it is sent"
+    )
     request_timeout: Annotated[float, Shown("network", "SECONDS", (SERVE, API))] = Field(
         600.0, gt=0, description="longest wait of a call for its result; then it is answered 504"
     )

@@ -5,13 +5,17 @@ servers can be compared. A vector is brought to length 1 first, as all but `floa
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import MaxLen
 from numpy.typing import NDArray
 
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 """What the numbers of an embedding are to be; base64 carries those of float."""
+
+EmbeddingTypes = Annotated[list[EmbeddingType], MaxLen(64)]
+"""Several in a request; bounded, as pydantic finds every wrong one and of a million that takes half a minute."""
 
 INT8_RANGE = 10.0
 """The largest number that int8 can tell, in units of the root mean square of a unit vector's numbers.

@@ -151,11 +151,13 @@ async def _paired(
                     fields.query,
                     "context_length_exceeded",
                 )
+        # Of all together: a thousand short ones are as much to do as a long one.
+        characters = sum(group.characters for group in groups)
+        timings.characters += characters
         for group in groups:
-            timings.characters += group.characters
-            documents = await model.aside(group.characters, _shortened, model.tokenizer, group, limit)
+            documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
             encode = await pairing.prepared(group.query, documents, group.instruction)
-            pairs += await model.aside(group.characters, encode)
+            pairs += await model.aside(characters, encode)
         counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.documents]
         return pairs_within(limit, pairs, fields, counted)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from api.callers import Caller
 from api.errors import ApiError, LaunchError
 from api.options import Options
 from api.pairing import Pairing, pairing_of
@@ -23,7 +24,7 @@ INLINE_CHARACTERS = 2_000
 """Shorter work is tokenised on the event loop: a hop to a thread costs more than its fraction of a millisecond."""
 
 OWN_NAMES = (None, "", "default")
-"""What callers write who mean the served model, whatever it is called; of several, the first."""
+"""What callers write who mean the served model, whatever it is called."""
 
 ROUTES = {"embed": "/v1/embeddings", "reward": "/v1/chat/reward", "score": "/v1/rerank", "classify": "/classify"}
 """Where each task is to be had first of all."""
@@ -159,6 +160,11 @@ class ServedModel:
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may call it, its own name first."""
+        return (self.name, *self.aliases)
+
     def check_task(self, *tasks: str) -> None:
         """Raises a 400 that lists what the model is served for, when none of these is among it."""
         if not set(tasks) & set(self.spec.tasks):
@@ -217,31 +223,29 @@ class Models:
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self._models = models
-        self._by_name = {name: model for model in models for name in (model.name, *model.aliases)}
+        self._by_name = {name: model for model in models for name in model.names}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
 
-    @property
-    def names(self) -> list[str]:
-        """What requests may call them."""
-        return list(self._by_name)
-
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None, caller: Caller) -> ServedModel:
         """The model of this name.
 
+        None, "" and "default" mean the served model; of several, the first that the caller may use.
+
         Raises:
-            ApiError: 404 that lists the names.
+            ApiError: 404 that lists the names that the caller may use, 403 the model is not for the caller's key.
         """
         model = self._by_name.get(name or "")
         if model is None and name in OWN_NAMES:
-            return self._models[0]
+            model = next((each for each in self._models if caller.may_use(each.names)), self._models[0])
         if model is None:
-            known = ", ".join(map(repr, self._by_name))
+            known = ", ".join(repr(each) for each, of in self._by_name.items() if caller.may_use(of.names))
             raise ApiError(
                 404,
-                f"There is no model {name!r} here; served is {known} (--served-model-name).",
+                f"There is no model {name!r} here; served is {known or 'none for this key'} (--served-model-name).",
                 param="model",
                 code="model_not_found",
             )
+        caller.check_model(model.names)
         return model

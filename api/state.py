@@ -50,18 +50,28 @@ def caller_of(request: Request) -> Caller:
     return cast("Caller", request.state.caller)
 
 
+def named_model(request: Request, name: str | None) -> ServedModel:
+    """The model that a request names, whatever it is served for.
+
+    Args:
+        name: as the request writes it; None, "" and "default" mean the served model, of several the first that the
+            caller may use.
+
+    Raises:
+        ApiError: 404 there is none of this name, 403 it is not for the caller's key.
+    """
+    model = state_of(request).models.find(name, caller_of(request))
+    timings = timings_of(request)
+    timings.model, timings.device = model.name, model.device
+    return model
+
+
 def chosen_model(request: Request, name: str | None, *tasks: str) -> ServedModel:
     """The model that a request names, for one of these tasks.
 
-    Args:
-        name: as the request writes it; None, "" and "default" mean the first model served.
-
     Raises:
-        ApiError: 404 there is none of this name, 403 it is not for the caller's key, 400 it is served for other tasks.
+        ApiError: as `named_model`, and 400 it is served for other tasks.
     """
-    model = state_of(request).models.find(name)
-    caller_of(request).check_model(model.name)
-    timings = timings_of(request)
-    timings.model, timings.device = model.name, model.device
+    model = named_model(request, name)
     model.check_task(*tasks)
     return model

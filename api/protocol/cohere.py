@@ -10,8 +10,8 @@ from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
 from api.protocol.common import WireRequest
-from api.protocol.inputs import MAX_INPUTS, kind_of
-from api.quantizing import EmbeddingType, Float32s, quantized
+from api.protocol.inputs import MAX_INPUTS, check_count, kind_of, nonempty_text
+from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
 
 EXAMPLE: JsonDict = {
@@ -73,7 +73,7 @@ class EmbedRequest(WireRequest):
     output_dimension: StrictInt | None = Field(
         None, ge=1, description="Length of the vectors, where the model can shorten them."
     )
-    embedding_types: list[EmbeddingType] | None = Field(None, description="Forms of each vector; absent: float.")
+    embedding_types: EmbeddingTypes | None = Field(None, description="Forms of each vector; absent: float.")
     truncate: Literal["NONE", "START", "END"] = Field(
         "END", description="Where longer inputs are cut; NONE refuses them."
     )
@@ -108,16 +108,11 @@ class EmbedRequest(WireRequest):
         field, values = self.source, self.texts if self.texts is not None else self.inputs
         if not isinstance(values, list):
             raise bad_request(f"{field} is {kind_of(values)}; it must be a list.", field, "invalid_type")
-        if not values:
-            raise bad_request(f"{field} is an empty list: send at least one.", field, "empty")
-        if len(values) > MAX_INPUTS:
-            raise bad_request(
-                f"{field} has {len(values)} entries, over the {MAX_INPUTS} of one call: send several calls.",
-                field,
-                "too_many_inputs",
-            )
-        read = _text if field == "texts" else _joined
-        return [read(value, f"{field}[{index}]", field) for index, value in enumerate(values)]
+        check_count(values, field)
+        places = [f"{field}[{index}]" for index in range(len(values))]
+        if field == "texts":
+            return [nonempty_text(value, place) for value, place in zip(values, places, strict=True)]
+        return [_joined(value, place, field) for value, place in zip(values, places, strict=True)]
 
     def truncation(self, longest: int) -> Truncation:
         """What it says about inputs that are too long, for a model that takes so many tokens."""
@@ -128,14 +123,6 @@ class EmbedRequest(WireRequest):
             "max_tokens",
             '"truncate": "END"',
         )
-
-
-def _text(value: object, place: str, field: str) -> str:
-    if not isinstance(value, str):
-        raise bad_request(f"{place} is {kind_of(value)}; it must be a string.", field, "invalid_type")
-    if not value:
-        raise bad_request(f"{place} is an empty string: leave it out.", field, "empty")
-    return value
 
 
 def _joined(value: object, place: str, field: str) -> str:
@@ -158,7 +145,7 @@ def _joined(value: object, place: str, field: str) -> str:
             )
         if kind != "text":
             raise bad_request(f"{spot} must be an object with the type 'text'.", field)
-        texts.append(_text(part.get("text"), f"{spot}.text", field))
+        texts.append(nonempty_text(part.get("text"), f"{spot}.text"))
     return "\n".join(texts)
 
 

@@ -28,7 +28,7 @@ class WireRequest(BaseModel):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             field = str(first["loc"][0])
             raise bad_request(f"{field}: {first['msg']}.", field) from error
 
@@ -57,6 +57,14 @@ class PoolingRequest(WireRequest):
     def truncation(self, side: Side = "right") -> Truncation:
         """What it says about inputs that are too long; `side` where it does not name one."""
         return Truncation(self.truncate_prompt_tokens, self.truncation_side or side)
+
+    def check_cuts_ends(self) -> None:
+        """Raises a 400 when pairs of texts are to be cut at their beginning."""
+        if self.truncation_side == "left":
+            raise bad_request(
+                "truncation_side is left, and of a query with its document the document's end is cut: leave it out.",
+                "truncation_side",
+            )
 
 
 _PART = {

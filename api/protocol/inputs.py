@@ -47,16 +47,9 @@ def parse_inputs(value: object, vocabulary_size: int) -> Inputs:
         return Texts([_text(value, "input")])
     if not isinstance(value, list):
         raise bad_request(f"input must be {SHAPES}; it is {kind_of(value)}.", "input", "invalid_type")
-    if not value:
-        raise bad_request("input is an empty list: send at least one input.", "input", "empty")
-    if type(value[0]) is int:
+    if value and type(value[0]) is int:
         return Tokens([token_ids(value, "input", vocabulary_size)])
-    if len(value) > MAX_INPUTS:
-        raise bad_request(
-            f"input has {len(value)} entries, over the {MAX_INPUTS} of one call: send several calls.",
-            "input",
-            "too_many_inputs",
-        )
+    check_count(value, "input")
     if isinstance(value[0], str):
         return Texts([_text(each, f"input[{index}]") for index, each in enumerate(value)])
     if isinstance(value[0], list):
@@ -123,7 +116,7 @@ def check_count(values: Sequence[object], field: str) -> None:
 
 def nonempty_text(value: object, place: str) -> str:
     """A text; raises a 400 that says what stands in its place."""
-    param = place.partition("[")[0]
+    param = place.partition("[")[0].partition(".")[0]
     if not isinstance(value, str):
         raise bad_request(f"{place} is {kind_of(value)}; it must be a string.", param, "invalid_type")
     if not value:

@@ -10,6 +10,9 @@ from api.protocol.inputs import WANTED, Tokens, kind_of, token_ids
 Message = dict[str, Any]
 """With a role, and with content that is a text, a list of text parts, or missing beside tool calls."""
 
+MAX_MESSAGES = 8_192
+"""In one call, parts counted like messages: no model has room for more, and a million would hold up all other calls."""
+
 # What OpenAI's and vLLM's clients send for other than text.
 OTHER_PARTS = ("image", "image_url", "input_image", "video", "video_url", "audio", "audio_url", "input_audio", "file")
 
@@ -50,7 +53,19 @@ def parse_messages(value: object, vocabulary_size: int) -> Conversation | Tokens
         raise bad_request("messages is an empty list: send at least one message.", "messages", "empty")
     if type(value[0]) is int:
         return Tokens([token_ids(value, "messages", vocabulary_size)])
+    _check_count(value)
     return Conversation([_message(each, f"messages[{index}]") for index, each in enumerate(value)])
+
+
+def _check_count(values: Sequence[object]) -> None:
+    contents = (each.get("content") for each in values if isinstance(each, dict))
+    count = len(values) + sum(len(content) for content in contents if isinstance(content, list))
+    if count > MAX_MESSAGES:
+        raise bad_request(
+            f"messages has {count} messages and parts, over the {MAX_MESSAGES} of one call: join them, or send fewer.",
+            "messages",
+            "too_many_inputs",
+        )
 
 
 def _message(value: object, place: str) -> Message:

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 
 from api.errors import bad_request
 from api.protocol.common import ONE_OF_BOTH, InputRequest
-from api.quantizing import EmbeddingType, quantized
+from api.quantizing import EmbeddingType, EmbeddingTypes, quantized
 
 EXAMPLE: JsonDict = {"model": "default", "input": ["A millpond stores water.", "Rain falls."]}
 
@@ -26,7 +26,7 @@ class EmbeddingRequest(InputRequest):
         description="Vectors as numbers, as base64 of little-endian float32, as whole numbers of one byte, or in one "
         "bit for each number.",
     )
-    embedding_type: EmbeddingType | list[EmbeddingType] | None = Field(
+    embedding_type: EmbeddingType | EmbeddingTypes | None = Field(
         None, description="Jina's name for encoding_format; a list of one is that one."
     )
     dimensions: StrictInt | None = Field(

@@ -14,7 +14,8 @@ from api.dialect import ErrorBody
 from api.errors import ApiError, bad_request, openai_error
 from api.protocol.cohere import meta
 from api.protocol.common import PoolingRequest
-from api.protocol.inputs import MAX_INPUTS, kind_of
+from api.protocol.inputs import MAX_INPUTS, check_count, kind_of
+from api.protocol.texts import FORMS, TEXT_SCHEMA, text_of
 from api.sequences import MODEL_MAXIMUM, Truncation
 from pooling.tokenizing import Side
 
@@ -31,24 +32,17 @@ EXAMPLE: JsonDict = {
     "top_n": 1,
 }
 
-_TEXT: JsonDict = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
-    ]
-}
-
 
 class RerankRequest(PoolingRequest):
     """`POST /v1/rerank`."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
-    query: Any = Field(..., description='A text, or {"text": ...}.', json_schema_extra=_TEXT)
+    query: Any = Field(..., description=f"A text, or an object like {FORMS}.", json_schema_extra=TEXT_SCHEMA)
     documents: Any = Field(
         ...,
-        description=f'Texts, or objects {{"text": ...}}; at most {MAX_INPUTS}.',
-        json_schema_extra={"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_INPUTS},
+        description=f"Texts, or objects like {FORMS}; at most {MAX_INPUTS}.",
+        json_schema_extra={"type": "array", "items": TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_INPUTS},
     )
     top_n: StrictInt | None = Field(None, ge=1, lt=2**31, description="How many of the best to return; absent: all.")
     return_documents: StrictBool = Field(False, description="Whether the reply repeats the documents' texts.")
@@ -63,7 +57,7 @@ class RerankRequest(PoolingRequest):
         None, ge=1, lt=2**31, description="Taken and without effect: a document is never split here."
     )
     rank_fields: list[str] | None = Field(
-        None, description='Of documents that are objects the text is read: ["text"], or absent.'
+        None, max_length=64, description='Of documents that are objects the text is read: ["text"], or absent.'
     )
 
     @property
@@ -87,11 +81,7 @@ class RerankRequest(PoolingRequest):
         Raises:
             ApiError: 400, they are to be cut at their beginning.
         """
-        if self.truncation_side == "left":
-            raise bad_request(
-                "truncation_side is left, and of a query with its document the document's end is cut: leave it out.",
-                "truncation_side",
-            )
+        self.check_cuts_ends()
         return Truncation(self.truncate_prompt_tokens, side, document_tokens=self.max_tokens_per_doc)
 
     def texts(self) -> tuple[str, list[str]]:
@@ -104,22 +94,15 @@ class RerankRequest(PoolingRequest):
             raise bad_request(
                 f"documents is {kind_of(self.documents)}; it must be a list of strings.", "documents", "invalid_type"
             )
-        if not self.documents:
-            raise bad_request("documents is an empty list: send at least one.", "documents", "empty")
-        if len(self.documents) > MAX_INPUTS:
-            raise bad_request(
-                f"documents has {len(self.documents)} entries, over the {MAX_INPUTS} of one call: send several calls.",
-                "documents",
-                "too_many_inputs",
-            )
+        check_count(self.documents, "documents")
         if self.rank_fields not in (None, ["text"]):
             raise bad_request(
                 f"rank_fields is {self.rank_fields}, and documents are read by their text only: leave it out, and "
                 "send what counts in one text.",
                 "rank_fields",
             )
-        query = _text(self.query, "query")
-        return query, [_text(each, f"documents[{index}]") for index, each in enumerate(self.documents)]
+        query = text_of(self.query, "query")
+        return query, [text_of(each, f"documents[{index}]") for index, each in enumerate(self.documents)]
 
 
 class CohereRerankRequest(RerankRequest):
@@ -139,21 +122,6 @@ class CohereRerankRequest(RerankRequest):
         if self.truncate_prompt_tokens is not None:
             return said
         return Truncation(MODEL_MAXIMUM, side, "max_tokens_per_doc", document_tokens=self.max_tokens_per_doc)
-
-
-def _text(value: object, place: str) -> str:
-    param = place.partition("[")[0]
-    if isinstance(value, dict):
-        if "text" not in value and {"image", "image_url"} & value.keys():
-            raise bad_request(
-                f"{place} is an image, and this model takes text only: leave it out.", param, "unsupported_content"
-            )
-        value, place = value.get("text"), f"{place}.text"
-    if not isinstance(value, str):
-        raise bad_request(f"{place} is {kind_of(value)}; it must be a string.", param, "invalid_type")
-    if not value:
-        raise bad_request(f"{place} is an empty string: leave it out.", param, "empty")
-    return value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
 from api.protocol.common import ConversationRequest, Messages, WireRequest
-from api.protocol.inputs import MAX_INPUTS, kind_of, token_ids
+from api.protocol.inputs import MAX_INPUTS, check_count, kind_of, token_ids
 from pooling.tokenizing import Token
 
 MAX_CHARACTERS = 1_000_000
@@ -94,7 +94,7 @@ class InputsRequest(WireRequest):
             raise bad_request(
                 f"inputs is {kind_of(values)}; it must be a string or a list of strings.", "inputs", "invalid_type"
             )
-        _check_count("inputs", values)
+        check_count(values, "inputs")
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 raise bad_request(
@@ -147,7 +147,7 @@ class DecodeRequest(WireRequest):
         """The token ids of each text; raises a 400 that names the wrong one."""
         if not isinstance(self.ids, list) or not self.ids or not isinstance(self.ids[0], list):
             return [_ids(self.ids, "ids", vocabulary_size)]
-        _check_count("ids", self.ids)
+        check_count(self.ids, "ids")
         return [_ids(each, f"ids[{index}]", vocabulary_size) for index, each in enumerate(self.ids)]
 
 
@@ -212,17 +212,6 @@ def _ids(value: object, place: str, vocabulary_size: int) -> Sequence[int]:
             "too_many_inputs",
         )
     return token_ids(value, place, vocabulary_size)
-
-
-def _check_count(field: str, values: Sequence[object]) -> None:
-    if not values:
-        raise bad_request(f"{field} is an empty list: send at least one.", field, "empty")
-    if len(values) > MAX_INPUTS:
-        raise bad_request(
-            f"{field} has {len(values)} entries, over the {MAX_INPUTS} of one call: send several calls.",
-            field,
-            "too_many_inputs",
-        )
 
 
 def _within(field: str, texts: list[str]) -> list[str]:

@@ -8,7 +8,8 @@ from pydantic.config import JsonDict
 
 from api.errors import bad_request
 from api.protocol.common import PoolingRequest
-from api.protocol.inputs import MAX_INPUTS, kind_of
+from api.protocol.inputs import MAX_INPUTS, check_count
+from api.protocol.texts import TEXT_SCHEMA, text_of
 from api.scoring import Group, Relevance
 from api.sequences import PairFields, Truncation
 from pooling.tokenizing import Side
@@ -24,29 +25,8 @@ FORMS = (("queries", "documents"), ("text_1", "text_2"), ("queries", "items"), (
 
 _NAMES = " or ".join(f"{left} and {right}" for left, right in FORMS)
 
-_PARTS: JsonDict = {
-    "type": "object",
-    "properties": {
-        "content": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {"type": {"const": "text"}, "text": {"type": "string", "minLength": 1}},
-                "required": ["type", "text"],
-            },
-        }
-    },
-    "required": ["content"],
-}
-_TEXT: JsonDict = {"anyOf": [{"type": "string", "minLength": 1}, _PARTS]}
 _SIDE: JsonDict = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        _PARTS,
-        {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_INPUTS},
-    ]
+    "anyOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_INPUTS}]
 }
 
 
@@ -120,57 +100,15 @@ class ScoreRequest(PoolingRequest):
         Raises:
             ApiError: 400, they are to be cut at their beginning.
         """
-        if self.truncation_side == "left":
-            raise bad_request(
-                "truncation_side is left, and of a query with its document the document's end is cut: leave it out.",
-                "truncation_side",
-            )
+        self.check_cuts_ends()
         return Truncation(self.truncate_prompt_tokens, side, document_tokens=self.max_tokens_per_doc or None)
 
 
 def _texts(value: object, field: str) -> list[str]:
     if not isinstance(value, list):
-        return [_text(value, field)]
-    if not value:
-        raise bad_request(f"{field} is an empty list: send at least one text.", field, "empty")
-    if len(value) > MAX_INPUTS:
-        raise bad_request(
-            f"{field} has {len(value)} entries, over the {MAX_INPUTS} of one call: send several calls.",
-            field,
-            "too_many_inputs",
-        )
-    return [_text(each, f"{field}[{index}]") for index, each in enumerate(value)]
-
-
-def _text(value: object, place: str) -> str:
-    field = place.partition("[")[0]
-    if isinstance(value, dict):
-        value, place = _part(value.get("content"), f"{place}.content", field)
-    if not isinstance(value, str):
-        raise bad_request(
-            f'{place} is {kind_of(value)}; it must be a string, or {{"content": [{{"type": "text", "text": ...}}]}}.',
-            field,
-            "invalid_type",
-        )
-    if not value:
-        raise bad_request(f"{place} is an empty string: leave it out.", field, "empty")
-    return value
-
-
-def _part(content: object, place: str, field: str) -> tuple[object, str]:
-    """The one text part of an object's content, and its place."""
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise bad_request(f"{place} is {kind_of(content)}; it must be a list of one part.", field, "invalid_type")
-    if len(content) != 1:
-        raise bad_request(f"{place} has {len(content)} parts; it must have one, of type text.", field)
-    (part,) = content
-    if part.get("type") != "text":
-        raise bad_request(
-            f"{place}[0] is of type {part.get('type')!r}, and this model takes text only: send a part of type text.",
-            field,
-            "unsupported_content",
-        )
-    return part.get("text"), f"{place}[0].text"
+        return [text_of(value, field)]
+    check_count(value, field)
+    return [text_of(each, f"{field}[{index}]") for index, each in enumerate(value)]
 
 
 class Score(BaseModel):
@@ -196,4 +134,4 @@ class ScoreReply(BaseModel):
 def score_response(head: dict[str, Any], found: Relevance) -> bytes:
     """The reply as JSON bytes."""
     data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(found.scores)]
-    return orjson.dumps({**head, "activation": found.activation, "data": data}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({**head, "data": data}, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from api.protocol.openai import Model, ModelList
 from api.serving import ServedModel
-from api.state import caller_of, state_of
+from api.state import caller_of, named_model, state_of
 from pooling.architectures import Head
 
 router = APIRouter()
@@ -14,15 +14,13 @@ router = APIRouter()
 async def list_models(request: Request) -> ModelList:
     """The models served here that the caller's key may use, by the names that requests may use."""
     caller = caller_of(request)
-    return ModelList(data=[_shown(model) for model in state_of(request).models if caller.may_use(model.name)])
+    return ModelList(data=[_shown(model) for model in state_of(request).models if caller.may_use(model.names)])
 
 
 @router.get("/v1/models/{name:path}", summary="Describe a served model")
 async def get_model(request: Request, name: str) -> Model:
     """A model by its name, or a 404 that lists the names."""
-    model = state_of(request).models.find(name)
-    caller_of(request).check_model(model.name)
-    return _shown(model)
+    return _shown(named_model(request, name))
 
 
 def _shown(model: ServedModel) -> Model:

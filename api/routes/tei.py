@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from api.body import read_json
 from api.classifying import TASKS as LABEL_TASKS
 from api.classifying import classified
-from api.embedding import check_embeds, check_token_numbers, cosines, embedded, stacked, token_vectors
+from api.embedding import check_embeds, cosines, embedded, stacked, token_vectors
 from api.errors import ApiError
-from api.framing import FRAMED
+from api.framing import FRAMED, frame_response, wants_frame
 from api.mixing import texts_and_ids_within, texts_and_pairs_within
 from api.protocol.reranking import RerankError, RerankReply, RerankRequest, rerank_error
 from api.protocol.schema import either_body, request_body
@@ -28,8 +28,8 @@ from api.routes.rerank import rerank_documents
 from api.scoring import TASKS as COMPARING_TASKS
 from api.scoring import Group, relevance
 from api.sequences import PairFields, Sequences, texts_within
-from api.serving import ROUTES, ServedModel
-from api.state import caller_of, chosen_model, state_of, timings_of
+from api.serving import ServedModel
+from api.state import chosen_model, named_model, timings_of
 from pooling.activations import activated
 from pooling.pooler_config import Activation
 
@@ -41,7 +41,10 @@ Predictions = list[Prediction] | list[list[Prediction]]
 
 
 @router.post(
-    "/embed", summary="Embed inputs", openapi_extra=request_body(EmbedRequest), responses={200: {"model": Embeddings}}
+    "/embed",
+    summary="Embed inputs",
+    openapi_extra=request_body(EmbedRequest),
+    responses={200: {"model": Embeddings, **FRAMED}},
 )
 async def embed(request: Request) -> Response:
     """A vector for each input, also where there is one only."""
@@ -52,15 +55,17 @@ async def embed(request: Request) -> Response:
     "/embed_all",
     summary="Embed each token of inputs",
     openapi_extra=request_body(EmbedAllRequest),
-    responses={200: {"model": TokenEmbeddings}},
+    responses={200: {"model": TokenEmbeddings, **FRAMED}},
 )
 async def embed_all(request: Request) -> Response:
     """A vector for each token of each input, special tokens included; of any length, never normalized."""
     call = EmbedAllRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "embed")
     sequences = await _inputs(request, call, model)
-    check_token_numbers(model, sequences, "inputs")
-    return _reply(await token_vectors(request, model, sequences, normalize=False))
+    vectors = await token_vectors(request, model, sequences, normalize=False)
+    if wants_frame(request):
+        return frame_response({}, np.vstack(vectors), [len(each) for each in vectors])
+    return _reply(vectors)
 
 
 @router.post(
@@ -72,7 +77,7 @@ async def embed_all(request: Request) -> Response:
 async def embed_sparse(request: Request) -> Response:
     """A 424 that says so, as there is none but for models of another kind."""
     call = EmbedAllRequest.parse(await read_json(request))
-    model = chosen_model(request, call.model, *ROUTES)
+    model = named_model(request, call.model)
     raise ApiError(
         400,
         f"{model.name} is served for {' and '.join(model.spec.tasks)}, and no model here gives sparse vectors: ask "
@@ -142,7 +147,7 @@ async def any_task(request: Request) -> Response:
     if isinstance(body, dict) and isinstance(body.get("inputs"), dict):
         return await _compare(request, body)
     name = body.get("model") if isinstance(body, dict) else None
-    model = state_of(request).models.find(name if isinstance(name, str) else None)
+    model = named_model(request, name if isinstance(name, str) else None)
     return await (_embed if "embed" in model.spec.tasks else _predict)(request, body)
 
 
@@ -151,9 +156,7 @@ async def info(
     request: Request, model: Annotated[str | None, Query(description="Which; absent: the first.")] = None
 ) -> Info:
     """The model, and the limits of a call."""
-    found = state_of(request).models.find(model)
-    caller_of(request).check_model(found.name)
-    return info_of(found)
+    return info_of(named_model(request, model))
 
 
 async def _embed(request: Request, body: object) -> Response:
@@ -161,8 +164,9 @@ async def _embed(request: Request, body: object) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.dimensions)
     sequences = await _inputs(request, call, model)
-    vectors = await embedded(request, model, sequences, dimensions=call.dimensions, normalize=call.normalize)
-    return _reply(stacked(vectors))
+    found = await embedded(request, model, sequences, dimensions=call.dimensions, normalize=call.normalize)
+    vectors = stacked(found)
+    return frame_response({}, vectors) if wants_frame(request) else _reply(vectors)
 
 
 async def _inputs(request: Request, call: EmbedAllRequest, model: ServedModel) -> Sequences:

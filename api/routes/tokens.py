@@ -21,8 +21,8 @@ from api.protocol.tokens import (
     tei_error,
     tokens_response,
 )
-from api.serving import ROUTES, ServedModel
-from api.state import chosen_model, timings_of
+from api.serving import ServedModel
+from api.state import named_model, timings_of
 from pooling.tokenizing import TokenIds
 
 router = APIRouter()
@@ -55,13 +55,13 @@ async def tokenize(request: Request) -> Response:
         return await tokenize_inputs(request, body)
     call = TokenizeRequest.parse(body)
     call.check()
-    model = _any_model(request, call.model)
+    model = named_model(request, call.model)
     ids = await _ids(request, call, model)
     found = {
         "count": len(ids),
         "max_model_len": model.spec.max_model_len,
         "tokens": ids,
-        "token_strs": [model.tokenizer.token(each) for each in ids.tolist()] if call.return_token_strs else None,
+        "token_strs": await _names(model, ids) if call.return_token_strs else None,
     }
     return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
@@ -69,7 +69,7 @@ async def tokenize(request: Request) -> Response:
 async def tokenize_inputs(request: Request, body: object) -> Response:
     """The tokens of each text with their places in it, as text-embeddings-inference gives them."""
     call = InputsRequest.parse(body)
-    model = _any_model(request, call.model)
+    model = named_model(request, call.model)
     prompt, timings = model.prompt(call.prompt_name), timings_of(request)
     texts = [prompt + text for text in call.texts]
     characters = sum(map(len, texts))
@@ -89,7 +89,7 @@ async def tokenize_inputs(request: Request, body: object) -> Response:
 async def detokenize(request: Request) -> Response:
     """vLLM's detokenizing; special tokens stay in the text."""
     call = DetokenizeRequest.parse(await read_json(request))
-    model = _any_model(request, call.model)
+    model = named_model(request, call.model)
     ids = call.ids(model.tokenizer.vocab_size)
     with timings_of(request).stage("tokenize"):
         text = await model.aside(len(ids), model.tokenizer.decode, ids, False)
@@ -105,7 +105,7 @@ async def detokenize(request: Request) -> Response:
 async def decode(request: Request) -> Response:
     """The texts of token ids, as text-embeddings-inference gives them."""
     call = DecodeRequest.parse(await read_json(request))
-    model = _any_model(request, call.model)
+    model = named_model(request, call.model)
     lists = call.lists(model.tokenizer.vocab_size)
 
     def decoded() -> list[str]:
@@ -116,9 +116,9 @@ async def decode(request: Request) -> Response:
     return Response(orjson.dumps(texts), media_type="application/json")
 
 
-def _any_model(request: Request, name: str | None) -> ServedModel:
-    """The model that a request names, whatever it is served for."""
-    return chosen_model(request, name, *ROUTES)
+async def _names(model: ServedModel, ids: TokenIds) -> list[str | None]:
+    """How the vocabulary writes each token."""
+    return await model.aside(len(ids), lambda: [model.tokenizer.token(each) for each in ids.tolist()])
 
 
 async def _ids(request: Request, call: TokenizeRequest, model: ServedModel) -> TokenIds:

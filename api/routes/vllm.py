@@ -86,13 +86,13 @@ async def classify(request: Request) -> Response:
     "/score",
     summary="Score pairs of texts",
     openapi_extra=request_body(ScoreRequest),
-    responses={200: {"model": ScoreReply}},
+    responses={200: {"model": ScoreReply, **FRAMED}},
 )
 @router.post(
     "/v1/score",
     summary="Score pairs of texts, by an older path",
     openapi_extra=request_body(ScoreRequest),
-    responses={200: {"model": ScoreReply}},
+    responses={200: {"model": ScoreReply, **FRAMED}},
 )
 async def score(request: Request) -> Response:
     """vLLM's scores: the relevance by a cross encoder, or the cosine of two embeddings."""
@@ -110,7 +110,10 @@ async def score(request: Request) -> Response:
         priority=call.priority,
     )
     reply_id = call.request_id or f"score-{request.state.request_id}"
-    body = score_response(summary(reply_id, created, model.name, found.tokens), found)
+    head = {**summary(reply_id, created, model.name, found.tokens), "activation": found.activation}
+    if wants_frame(request):
+        return frame_response(head, found.scores)
+    body = score_response(head, found)
     return Response(body, media_type="application/json")
 
 

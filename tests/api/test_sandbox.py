@@ -56,7 +56,8 @@ def test_a_process_that_renders_knows_no_secrets_and_can_open_nothing(
     for child in children():
         child.kill()
     assert runner.run(renderer.render(MESSAGES)) == "where to?"
-    assert runner.run(renderer.render(MESSAGES, template="a mill")) == "a mill"
+    # What callers bring waits shortly only, and a busy machine may need longer to start a process.
+    assert eventually(lambda: _rendered(runner, renderer, "a mill")) == "a mill"
     found = [child for child in children() if _runs(child)]
     assert len(found) >= 2
     for child in found:
@@ -67,6 +68,15 @@ def test_a_process_that_renders_knows_no_secrets_and_can_open_nothing(
             assert child.rlimit(kind) == (0, 0)
         assert child.rlimit(resource.RLIMIT_NOFILE) == (3, 3)
         assert child.rlimit(resource.RLIMIT_AS)[1] < 500 * 1024 * 1024
+
+
+def _rendered(runner: asyncio.Runner, renderer: Renderer, template: str) -> str | None:
+    """None while no process is free."""
+    try:
+        return runner.run(renderer.render(MESSAGES, template=template))
+    except ApiError as error:
+        assert error.status == 503, error
+        return None
 
 
 def test_a_process_that_was_killed_is_replaced_and_nobody_hears_of_it(

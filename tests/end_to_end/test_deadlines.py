@@ -1,6 +1,7 @@
 """A caller whose deadline passes hears so in time, and its items cost nothing afterwards."""
 
 import httpx
+import pytest
 from redis import Redis
 
 from scheduler.keys import ModelKeys
@@ -30,3 +31,10 @@ def test_items_whose_deadline_passed_are_not_forwarded_and_each_is_counted_once(
     assert sum(found.values()) == 2048, found
     assert found["expired"] > 0, found
     assert found["abandoned"] == 0, "whoever was first, the dispatcher or the api, it was the deadline"
+
+
+@pytest.mark.parametrize("given", ["0", "-5", "1.5", "soon", "9" * 10, "9" * 5000])
+def test_a_deadline_that_is_no_number_of_milliseconds_is_refused(client: httpx.Client, given: str) -> None:
+    reply = client.post("/v1/embeddings", json={"input": "water"}, headers={"Millpond-Deadline-Ms": given})
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"] == "Millpond-Deadline-Ms"

@@ -113,6 +113,18 @@ def test_documents_come_as_objects_and_go_back_when_wanted(cross: httpx.Client) 
     assert len(rerank(cross, CROSS, top_n=99)["results"]) == len(CROSS["documents"])
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank"])
+def test_texts_come_in_vllms_parts(cross: httpx.Client, path: str) -> None:
+    parts = [{"content": [{"type": "text", "text": text}]} for text in (CROSS["query"], *CROSS["documents"])]
+    reply = cross.post(path, json={"query": parts[0], "documents": [*parts[1:3], *CROSS["documents"][2:]]})
+    assert reply.status_code == 200, reply.text
+    assert_relevance(reply.json(), CROSS["relevance"])
+    image = {"content": [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}]}
+    refused = cross.post(path, json={"query": "a", "documents": ["b", image]})
+    assert refused.status_code == 400
+    assert "documents[1].content[0] is of type 'image_url'" in refused.json()["error"]["message"]
+
+
 def test_the_reply_has_the_form_of_jina_and_cohere(cross: httpx.Client) -> None:
     reply = rerank(cross, CROSS, max_chunks_per_doc=1, rank_fields=["text"], user="me", priority=3)
     assert re.fullmatch("rerank-[0-9a-f]{32}", reply["id"])

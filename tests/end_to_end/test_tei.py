@@ -101,6 +101,19 @@ def test_normalize_is_true_when_nothing_is_said(client: httpx.Client) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/embed", "/embed_all"])
+def test_vectors_come_as_a_frame_too(client: httpx.Client, path: str) -> None:
+    content = client.post(path, json={"inputs": TEXTS}, headers={"Accept": "application/octet-stream"}).content
+    length = int.from_bytes(content[4:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    rows = np.frombuffer(content[8 + length :], "<f4").reshape(header["shape"])
+    wanted = answer(client, path, inputs=TEXTS)
+    if path == "/embed_all":
+        assert header["counts"] == [len(each) for each in wanted]
+        wanted = np.vstack(wanted)
+    assert np.allclose(rows, wanted, atol=LARGEST_DIFFERENCE)
+
+
 def test_embed_all_gives_each_tokens_vector_as_it_is(client: httpx.Client) -> None:
     rows = [np.asarray(each) for each in answer(client, "/embed_all", inputs=TEXTS)]
     assert [each.shape for each in rows] == [(len(ids_of(client, text)), 48) for text in TEXTS]

@@ -65,6 +65,14 @@ def pool(client: httpx.Client, given: object, **fields: object) -> list[Rows]:
     return [np.asarray(each["data"], dtype=np.float32) for each in reply["data"]]
 
 
+def framed(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], Rows]:
+    """A frame's header and numbers."""
+    content = client.post(path, json=body, headers={"Accept": "application/octet-stream"}).content
+    length = int.from_bytes(content[4:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    return header, np.frombuffer(content[8 + length :], "<f4").reshape(header["shape"])
+
+
 def embeddings(client: httpx.Client, given: object, **fields: object) -> Rows:
     reply = post(client, "/v1/embeddings", {"input": given, **fields})
     return np.asarray([each["embedding"] for each in reply["data"]], dtype=np.float32)
@@ -152,12 +160,9 @@ def test_a_description_that_fits_no_header_is_refused_and_bytes_alone_are_not(cl
 
 def test_a_frame_carries_the_rows_of_all_inputs(client: httpx.Client) -> None:
     wanted = np.vstack(pool(client, TEXTS, task="token_embed"))
-    headers = {"Accept": "application/octet-stream"}
-    body = client.post("/pooling", json={"input": TEXTS, "task": "token_embed"}, headers=headers).content
-    length = int.from_bytes(body[4:8], "little")
-    header = json.loads(body[8 : 8 + length])
+    header, rows = framed(client, "/pooling", {"input": TEXTS, "task": "token_embed"})
     assert sum(header["counts"]) == len(wanted)
-    assert_close(np.frombuffer(body[8 + length :], "<f4").reshape(header["shape"]), wanted)
+    assert_close(rows, wanted)
 
 
 def test_labels_have_the_probabilities_of_the_reference(classifier: httpx.Client) -> None:
@@ -259,6 +264,12 @@ def test_texts_are_scored_pair_by_pair(cross: httpx.Client) -> None:
         assert reply["activation"] == "none"
     one = post(cross, "/score", {"text_1": CROSS["query"], "text_2": CROSS["documents"][2]})
     assert_close([each["score"] for each in one["data"]], CROSS["relevance"][2:3])
+
+
+def test_scores_come_as_a_frame_too(cross: httpx.Client) -> None:
+    header, scores = framed(cross, "/score", {"queries": CROSS["query"], "documents": CROSS["documents"]})
+    assert_close(scores, CROSS["relevance"])
+    assert (header["activation"], header["usage"]["prompt_tokens"]) == ("sigmoid", CROSS["tokens"])
 
 
 @pytest.mark.parametrize("golden", [golden_of("qwen3-reranker"), golden_of("template-reranker")])
