@@ -15,10 +15,12 @@ from starlette.routing import Route
 
 from api.app import create_app
 from api.options import Options
-from tests.end_to_end.pooling_routes import LONGEST, NOT_POOLING, WAYS, Way, models_file, words
+from tests.end_to_end.pooling_routes import LONGEST, NOT_POOLING, WAYS, WORD, Way, models_file, words
 from tests.server import Millpond, client_of, serving
 
 MOST_INPUTS = 2_048
+
+MOST_MESSAGES = 8_192
 
 LENGTH_SECONDS = 5.0
 """For a call of one sequence, refused or answered."""
@@ -192,6 +194,17 @@ CONVERSATIONS = [way for way in WAYS if way.name.split()[0] == "messages"]
 
 @pytest.mark.parametrize("way", CONVERSATIONS, ids=str)
 def test_a_conversation_of_many_messages_is_refused_as_too_long(client: httpx.Client, way: Way) -> None:
-    for count in (MOST_INPUTS, 10_000):
-        body = {"messages": [{"role": "user", "content": "a "}] * count}
-        check_too_long(send(client, way, body, REFUSAL_SECONDS), way, count)
+    for count in (MOST_INPUTS, MOST_MESSAGES):
+        check_too_long(send(client, way, of_messages(count), REFUSAL_SECONDS), way, count)
+
+
+@pytest.mark.parametrize("way", CONVERSATIONS, ids=str)
+def test_more_messages_are_refused_with_the_limit(client: httpx.Client, way: Way) -> None:
+    for count in (MOST_MESSAGES + 1, 100_000):
+        message = message_of(send(client, way, of_messages(count), REFUSAL_SECONDS), way, "messages")
+        assert f"{count} messages and parts, over the {MOST_MESSAGES} of one call" in message
+
+
+def of_messages(count: int) -> dict[str, Any]:
+    """A conversation of so many messages, each of one token."""
+    return {"messages": [{"role": "user", "content": f"{WORD} "}] * count}
