@@ -1,7 +1,6 @@
-"""From token ids to results: hands a request to the queue and waits, for no longer than its caller does."""
+"""From token ids to results: hands a request to the queue and waits, as long as its caller does."""
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import Request
 
+from api.deadlines import deadline_of
 from api.errors import ApiError, bad_request
 from api.limiting import admitted
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
-from api.timings import Timings
 from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
 
-DEADLINE_HEADER = "Millpond-Deadline-Ms"
-
 LANE_HEADER = "Millpond-Lane"
-
-_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
@@ -62,43 +57,29 @@ class PoolingCall:
         return rows * (self.dimensions or self.model.spec.row_width) * 4
 
 
-@dataclass(frozen=True)
-class _Deadline:
-    """When a request's caller stops waiting: seconds from its head, and what said so."""
-
-    seconds: float
-    origin: str
-
-    def left(self, timings: Timings) -> float:
-        """Seconds until then; none or fewer when it has passed."""
-        return self.seconds - (time.perf_counter() - timings.began)
-
-
 async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
 
-    When the caller disconnects or the time is up, the request is abandoned: what has not run yet never will.
+    When the caller disconnects, or the awaiting task is cancelled at its deadline, the request is abandoned: what has
+    not run yet never will.
 
     Raises:
-        ApiError: 504 at the deadline, 499 when the caller left, 400 for a header that is wrong or what the model cannot
-            do, 413 for what would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits
-            are reached, or what became of an item.
+        ApiError: 499 when the caller left, 400 for a lane that there is not or what the model cannot do, 413 for what
+            would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached, or
+            what became of an item.
     """
-    state, timings = state_of(request), timings_of(request)
-    deadline, lane = _deadline(request, state.options.request_timeout), _lane(request)
+    state, timings, lane = state_of(request), timings_of(request), _lane(request)
     caller = caller_of(request)
     caller.check_lane(lane)
     check_possible(call, state.options.max_response_bytes)
-    seconds = deadline.left(timings)
-    if seconds <= 0:
-        raise _gave_up(False, deadline)
+    seconds = deadline_of(request).left(timings)
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut
     request_id = state.new_request_id()
     items = items_of(request_id, call, seconds, caller.name)
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
-        results = await _results(request, call.model, lane, items, deadline)
+        results = await _results(request, call.model, lane, items)
     vectors = []
     for index, result in enumerate(results):
         if isinstance(result, Failure):
@@ -112,19 +93,16 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     return [vector.data for vector in vectors]
 
 
-async def _results(
-    request: Request, model: ServedModel, lane: Lane, items: Sequence[Item], deadline: _Deadline
-) -> list[Result]:
-    """The items' results, waited for until the deadline, or until the caller leaves."""
-    left = deadline.left(timings_of(request))
+async def _results(request: Request, model: ServedModel, lane: Lane, items: Sequence[Item]) -> list[Result]:
+    """The items' results, waited for until the caller leaves."""
     with timings_of(request).stage("wait"):
         submitted = state_of(request).callers.submit(model.keys, lane, items[0].request_id, items)
         waiting = asyncio.ensure_future(submitted)
         leaving = asyncio.ensure_future(_disconnect(request))
         try:
-            await asyncio.wait((waiting, leaving), timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                raise _gave_up(leaving.done(), deadline)
+                raise ApiError(CLIENT_CLOSED_REQUEST, "The caller left.", code="client_closed_request")
             return waiting.result()
         finally:
             for task in (waiting, leaving):
@@ -177,20 +155,6 @@ def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, t
     ]
 
 
-def _deadline(request: Request, timeout: float) -> _Deadline:
-    """The earlier of the caller's own and the server's."""
-    given = request.headers.get(DEADLINE_HEADER)
-    if given is None:
-        return _Deadline(timeout, "--request-timeout")
-    if not (_WHOLE_NUMBER.fullmatch(given) and int(given)):
-        raise bad_request(
-            f"{DEADLINE_HEADER} is {given!r}; it must be a whole number of milliseconds, from 1 to 999999999.",
-            DEADLINE_HEADER,
-        )
-    seconds = int(given) / 1000
-    return _Deadline(seconds, DEADLINE_HEADER) if seconds < timeout else _Deadline(timeout, "--request-timeout")
-
-
 def _lane(request: Request) -> Lane:
     given = request.headers.get(LANE_HEADER, Lane.INTERACTIVE)
     if given not in list(Lane):
@@ -201,14 +165,6 @@ def _lane(request: Request) -> Lane:
 async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _gave_up(caller_left: bool, deadline: _Deadline) -> ApiError:
-    if caller_left:
-        return ApiError(CLIENT_CLOSED_REQUEST, "The caller left.", code="client_closed_request")
-    return ApiError(
-        504, f"There was no result within {deadline.seconds:g} seconds ({deadline.origin}).", code="deadline_exceeded"
-    )
 
 
 def _failure(sequences: Sequences, index: int, failure: Failure) -> ApiError:

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from api.authenticating import Authenticating
 from api.canary import Canary
+from api.deadlines import Punctual
 from api.dialect import Dialect
 from api.errors import answer_errors
 from api.keyring import Keyring
@@ -86,6 +87,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     for dialect in DIALECTS:
         app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
+    app.add_middleware(Punctual, timeout=options.request_timeout)
     app.add_middleware(Authenticating, keyring=Keyring.of(options))
     app.add_middleware(Observing)
     return app

@@ -158,7 +158,8 @@ async def _paired(
             documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
             encode = await pairing.prepared(group.query, documents, group.instruction)
             pairs += await model.aside(characters, encode)
-        return pairs_within(limit, pairs, fields)
+        counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.documents]
+        return pairs_within(limit, pairs, fields, counted)
 
 
 def _shortened(tokenizer: Tokenizer, group: Group, limit: Limit) -> list[str]:

@@ -174,8 +174,11 @@ class PairFields:
     documents: str = "documents"
 
 
-def pairs_within(limit: Limit, pairs: Sequence[EncodedPair], fields: PairFields) -> Sequences:
+def pairs_within(limit: Limit, pairs: Sequence[EncodedPair], fields: PairFields, counted: Sequence[bool]) -> Sequences:
     """Queries with their documents; too long ones are cut in the document.
+
+    Args:
+        counted: for each, whether it has all tokens of its document, or some of a long one's.
 
     Raises:
         ApiError: 400, a pair is too long and may not be cut, or the query alone leaves no room for the document.
@@ -191,7 +194,7 @@ def pairs_within(limit: Limit, pairs: Sequence[EncodedPair], fields: PairFields)
         if limit.document_tokens is not None:
             wanted -= max(0, len(pair.second) - limit.document_tokens)
         if wanted > limit.tokens and not limit.may_cut:
-            raise limit.too_long(f"{place} with the {fields.query}", wanted)
+            raise limit.too_long(f"{place} with the {fields.query}", wanted, counted[index])
         wanted = min(wanted, limit.tokens)
         if wanted == len(pair.ids):
             continue

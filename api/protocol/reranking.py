@@ -206,13 +206,13 @@ def cohere_rerank_response(reply_id: str, ranking: Ranking, cut: int) -> bytes:
     """The reply of version 2 as JSON bytes.
 
     Args:
-        cut: how many documents were longer than the limit.
+        cut: how many texts were longer than the limit: documents, and the query where it is read alone.
     """
     units = -(-len(ranking.documents) // DOCUMENTS_PER_SEARCH_UNIT)
     body = {
         "id": reply_id,
         "results": ranking.results,
-        "meta": meta("2", {"search_units": units}, ranking.tokens, cut, "documents"),
+        "meta": meta("2", {"search_units": units}, ranking.tokens, cut, "texts"),
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -210,7 +210,7 @@ def test_a_long_document_is_cut_without_asking_in_version_2_and_the_reply_tells(
     scores = {each["index"]: each["relevance_score"] for each in reply.json()["results"]}
     assert scores[4] == pytest.approx(CROSS["cut"]["relevance"], abs=1e-4)
     assert reply.headers[CUT] == "1"
-    assert reply.json()["meta"]["warnings"] == ["documents longer than the limit, which were cut: 1"]
+    assert reply.json()["meta"]["warnings"] == ["texts longer than the limit, which were cut: 1"]
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
