@@ -88,8 +88,13 @@ def error_response(scope: Scope, error: ApiError) -> Response:
     return Response(orjson.dumps(body), status, error.headers, media_type="application/json")
 
 
+def internal_error() -> ApiError:
+    """The 500 for what nobody foresaw."""
+    return ApiError(500, "Something failed inside Millpond; its log says what.", code="internal")
+
+
 def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
-    """Makes every error of the routes an answer.
+    """Makes every error that is foreseen an answer; `api.observing` answers the rest.
 
     Args:
         forms: by path, for the routes that do not tell errors in OpenAI's form.
@@ -114,12 +119,6 @@ def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
         log.warning("%s", error)
         return error_response(request.scope, overloaded(f"{error} Try again.", 5))
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        failure = ApiError(500, "Something failed inside Millpond; its log says what.", code="internal")
-        return error_response(request.scope, failure)
-
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(QueueUnavailableError, queue_unavailable)
-    app.add_exception_handler(Exception, unexpected)

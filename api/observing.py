@@ -1,5 +1,6 @@
 """The outermost layer of the HTTP server: request ids in and out, and how long each request took, and on what."""
 
+import logging
 import re
 import time
 import uuid
@@ -7,7 +8,10 @@ import uuid
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import error_response, internal_error
 from api.timings import Timings
+
+log = logging.getLogger(__name__)
 
 REQUESTS = Counter("millpond_requests_total", "HTTP requests.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -47,6 +51,11 @@ class Observing:
 
         try:
             await self._app(scope, receive, send_marked)
+        except Exception:
+            log.exception("%s %s failed, request %s", scope["method"], scope["path"], request_id.decode())
+            if status:  # its reply has begun: it can only be broken off
+                raise
+            await error_response(scope, internal_error())(scope, receive, send_marked)
         finally:
             # A path that no route matched is the caller's invention: it must not become a label.
             route = getattr(scope.get("route"), "path", "unknown")

@@ -71,5 +71,5 @@ def _check_texts_only(call: EmbeddingRequest) -> None:
     """Refuses what concerns texts where there are messages or token ids."""
     for field in (*PROMPT_FIELDS, "max_embed_len"):
         if getattr(call, field) is not None:
-            given = "messages" if call.is_conversation else "token ids"
-            raise bad_request(f"{field} is for texts, and these are {given}: leave it out, or send texts.", field)
+            given = "not for messages" if call.is_conversation else "and input is token ids"
+            raise bad_request(f"{field} is for texts, {given}: leave it out, or send texts.", field)
