@@ -1,6 +1,6 @@
 """Two models behind one server: the latency of each while the other is idle, and while calls of the other are refused.
 
-    .venv/bin/python -m benchmarks.two_models --rounds 3
+    .venv/bin/python -m benchmarks.two_models --rounds 4 [--measured second]
 
 Open-loop calls (Poisson arrivals, one short text each) go to one model, by turns in windows: alone on a server that
 serves nothing else; beside the other model, idle; and beside it while a caller whose key is not for that model calls it
@@ -109,16 +109,18 @@ def main() -> None:
     """Prints a line for each window, and the ratios; writes JSON when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--measured", choices=list(KEYS), default="first", help="the model that is called")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     models = {"first": checkpoint_directory(Options()), "second": TINY_BERT}
     rows: list[dict[str, Any]] = []
     os.environ.pop("MILLPOND_API_KEY", None)
-    with server_of({"first": models["first"]}) as alone, server_of(models) as both:
-        names = {"alone": (alone, None), "other idle": (both, None), "other refused": (both, "second")}
+    measured, other = options.measured, next(name for name in models if name != options.measured)
+    with server_of({measured: models[measured]}) as alone, server_of(models) as both:
+        names = {"alone": (alone, None), "other idle": (both, None), "other refused": (both, other)}
         for round_ in range(options.rounds + 1):
-            for name, (server, other) in names.items():
-                p50, p99 = quantiles(window(server.port, "first", other))
+            for name, (server, refused) in names.items():
+                p50, p99 = quantiles(window(server.port, measured, refused))
                 if round_:  # the first warms up
                     rows.append({"round": round_, "window": name, "p50_ms": p50, "p99_ms": p99})
                     print(f"{round_}  {name:<14} p50 {p50:7.2f} ms  p99 {p99:7.2f} ms", flush=True)
