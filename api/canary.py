@@ -52,7 +52,10 @@ class Canary:
         if not fingerprints:
             return f"no worker of {self._model.name} lives"
         if fingerprints != {self._model.spec.fingerprint}:
-            return f"a worker serves another checkpoint as {self._model.name}: give api and workers the same --model"
+            return (
+                f"a worker serves another checkpoint as {self._model.name}, or with other options: give api and "
+                "workers the same --model, --pooler-config, --max-model-len and the like"
+            )
         return None
 
     async def _trouble_on_the_way(self) -> str | None:
