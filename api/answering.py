@@ -130,7 +130,7 @@ def check_possible(call: PoolingCall, longest: int) -> None:
         )
 
 
-def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, tenant: str = "") -> list[Item]:
+def items_of(request_id: str, call: PoolingCall, seconds: float, tenant: str) -> list[Item]:
     """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
     sequences = call.sequences
@@ -145,7 +145,7 @@ def items_of(request_id: str, call: PoolingCall, seconds: float | None = None, t
             second,
             call.priority,
             tenant,
-            created_ms + round(seconds * 1000) if seconds is not None else 0,
+            created_ms + round(seconds * 1000),
             call.pooling_type,
             call.activation,
         )

@@ -16,6 +16,7 @@ from api.errors import bad_request
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import timings_of
+from pooling.finishing import finished_embedding
 from pooling.tokenizing import TokenIds
 
 PIECES_ALLOWED = 64
@@ -107,8 +108,7 @@ async def embedded_in_pieces(
     tokens = np.array([len(ids) - model.special_tokens for ids in pieces.sequences.ids], dtype=np.float32)
     starts = np.cumsum([0, *pieces.counts[:-1]])
     weighted = np.add.reduceat(stacked(raw) * tokens[:, None], starts)
-    means = weighted / np.add.reduceat(tokens, starts)[:, None]
-    means = means[:, : dimensions or model.spec.embedding_dimensions]
-    if model.spec.pooler.normalize if normalize is None else normalize:
-        means /= np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
-    return [row.astype("<f4").tobytes() for row in means]
+    means = np.asarray(weighted / np.add.reduceat(tokens, starts)[:, None], dtype=np.float32)
+    normalizes = model.spec.pooler.normalize if normalize is None else normalize
+    finished = finished_embedding(means, dimensions or model.spec.embedding_dimensions, normalizes)
+    return [row.tobytes() for row in finished]

@@ -15,6 +15,7 @@ from pooling.config import ModelSpec
 from pooling.dense import DenseModule
 from pooling.device import select_device
 from pooling.errors import InputError
+from pooling.finishing import finished_embedding, finished_scores
 from pooling.layers.attention import (
     LONGEST_AT_ONCE,
     AttentionIndex,
@@ -28,7 +29,7 @@ from pooling.models.interface import PoolingModel
 from pooling.overrides import refusal
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
 from pooling.parallel import group
-from pooling.pooler import Pooler, Rows, finished_embedding, finished_scores
+from pooling.pooler import Pooler, Rows
 from pooling.pooler_config import Activation, PoolingType
 from pooling.precision import Precision, as_type, building, precision_on
 from pooling.weights import load_weights

@@ -161,3 +161,14 @@ class InputRequest(ConversationRequest):
         if self.input is not None:
             raise bad_request("Both input and messages are there: send one of them.", "messages")
         return True
+
+
+def list_summary(reply_id: str, created: int, model: str, tokens: int) -> dict[str, Any]:
+    """What a reply with a list of results says beside its data."""
+    return {
+        "id": reply_id,
+        "object": "list",
+        "created": created,
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }

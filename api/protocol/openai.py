@@ -144,17 +144,6 @@ def embedding_response(summary: Mapping[str, Any], vectors: Sequence[bytes], kin
     return orjson.dumps({**summary, "data": data}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def embedding_summary(reply_id: str, created: int, model: str, prompt_tokens: int) -> dict[str, Any]:
-    """What a reply says beside the vectors."""
-    return {
-        "id": reply_id,
-        "object": "list",
-        "created": created,
-        "model": model,
-        "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
-    }
-
-
 class Model(BaseModel):
     """One entry of `GET /v1/models`.
 

@@ -189,17 +189,6 @@ def vllm_error(error: ApiError) -> tuple[int, dict[str, Any]]:
     return error.status, {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.status}}
 
 
-def summary(reply_id: str, created: int, model: str, tokens: int) -> dict[str, Any]:
-    """What every reply says beside its data."""
-    return {
-        "id": reply_id,
-        "object": "list",
-        "created": created,
-        "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-
-
 def pooling_response(head: Mapping[str, Any], call: PoolingCallRequest, results: Results) -> bytes:
     """The reply as JSON bytes."""
     base64s = call.encoding_format == "base64"

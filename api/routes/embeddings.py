@@ -10,12 +10,12 @@ from api.errors import bad_request
 from api.framing import FRAMED, frame_response, wants_frame
 from api.long_documents import Pieces, documents_in_pieces, embedded_in_pieces
 from api.prompting import prompt_for
+from api.protocol.common import list_summary
 from api.protocol.inputs import Texts, parse_inputs
 from api.protocol.openai import (
     EmbeddingReply,
     EmbeddingRequest,
     embedding_response,
-    embedding_summary,
 )
 from api.protocol.schema import request_body
 from api.quantizing import quantized
@@ -48,7 +48,7 @@ async def create_embeddings(request: Request) -> Response:
         request, model, pieces, dimensions=call.dimensions, normalize=call.normalizes, priority=call.priority
     )
     reply_id = call.request_id or f"embd-{request.state.request_id}"
-    summary = embedding_summary(reply_id, created, model.name, pieces.sequences.tokens)
+    summary = list_summary(reply_id, created, model.name, pieces.sequences.tokens)
     if wants_frame(request):
         return frame_response({**summary, "encoding_format": kind}, quantized(stacked(vectors), kind))
     return Response(embedding_response(summary, vectors, kind), media_type="application/json")

@@ -13,6 +13,7 @@ from api.classifying import TASKS as LABEL_TASKS
 from api.classifying import classified
 from api.framing import FRAMED, frame_response, wants_frame
 from api.pooling_tasks import Task, check_wanted, pooled_for, usual_task
+from api.protocol.common import list_summary
 from api.protocol.schema import request_body
 from api.protocol.vllm import (
     ClassifyReply,
@@ -22,7 +23,6 @@ from api.protocol.vllm import (
     classify_response,
     pooling_bytes,
     pooling_response,
-    summary,
 )
 from api.protocol.vllm_score import ScoreReply, ScoreRequest, score_response
 from api.reading import sequences_of
@@ -52,7 +52,7 @@ async def pool(request: Request) -> Response:
     prompt = model.prompt(None) if wanted.task in (Task.EMBED, Task.EMBED_TOKENS) else ""
     sequences = await sequences_of(request, call, model, prompt=prompt)
     results = await pooled_for(request, model, sequences, wanted)
-    head = summary(call.request_id or f"pool-{request.state.request_id}", created, model.name, sequences.tokens)
+    head = list_summary(call.request_id or f"pool-{request.state.request_id}", created, model.name, sequences.tokens)
     head |= {"task": wanted.task, "pooling": results.pooling, "activation": results.activation}
     if wants_frame(request):
         counts = [len(rows) for rows in results.rows] if wanted.task.per_token else None
@@ -78,7 +78,7 @@ async def classify(request: Request) -> Response:
     sequences = await sequences_of(request, call, model)
     found = await classified(request, model, sequences, activate=call.use_activation, priority=call.priority)
     reply_id = call.request_id or f"classify-{request.state.request_id}"
-    body = classify_response(summary(reply_id, created, model.name, found.tokens), found)
+    body = classify_response(list_summary(reply_id, created, model.name, found.tokens), found)
     return Response(body, media_type="application/json")
 
 
@@ -110,7 +110,7 @@ async def score(request: Request) -> Response:
         priority=call.priority,
     )
     reply_id = call.request_id or f"score-{request.state.request_id}"
-    head = {**summary(reply_id, created, model.name, found.tokens), "activation": found.activation}
+    head = {**list_summary(reply_id, created, model.name, found.tokens), "activation": found.activation}
     if wants_frame(request):
         return frame_response(head, found.scores)
     body = score_response(head, found)

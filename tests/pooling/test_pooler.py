@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pooling.finishing import finished_embedding, finished_scores
 from pooling.packed import PackedBatch
-from pooling.pooler import Pooler, finished_embedding, finished_scores
+from pooling.pooler import Pooler
 from pooling.pooler_config import Activation, PoolerConfig, PoolingType
 from tests.pooling.conftest import GOLDEN
 
