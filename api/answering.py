@@ -9,8 +9,9 @@ import numpy as np
 from fastapi import Request
 
 from api.deadlines import deadline_of
-from api.errors import ApiError, bad_request
+from api.errors import ApiError, Rehearsed, bad_request
 from api.limiting import admitted
+from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
@@ -18,8 +19,6 @@ from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
-
-LANE_HEADER = "Millpond-Lane"
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a caller that left: it is only ever seen in the log and the metrics."""
@@ -67,11 +66,14 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
         ApiError: 499 when the caller left, 400 for a lane that there is not or what the model cannot do, 413 for what
             would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached, or
             what became of an item.
+        Rehearsed: it was only asked whether the call could run, and it could.
     """
     state, timings, lane = state_of(request), timings_of(request), _lane(request)
     caller = caller_of(request)
     caller.check_lane(lane)
     check_possible(call, state.options.max_response_bytes)
+    if getattr(request.state, REHEARSAL, False):
+        raise Rehearsed
     seconds = deadline_of(request).left(timings)
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut

@@ -53,6 +53,7 @@ DIALECTS: tuple[Dialect, ...] = (
 
 def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     """The application of one api process, which serves these models, one at least."""
+    keyring = Keyring.of(options)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +66,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
             await sandbox.start()
         callers = Callers(redis)
         canaries = tuple(Canary(redis, callers, model) for model in models)
-        app.state.millpond = State(options, redis, models, callers, canaries)
+        app.state.millpond = State(options, redis, models, callers, canaries, keyring)
         listening = asyncio.create_task(callers.run([model.name for model in models]))
         listening.add_done_callback(_end_process_on_failure)
         yield
@@ -88,7 +89,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
     app.add_middleware(Punctual, timeout=options.request_timeout)
-    app.add_middleware(Authenticating, keyring=Keyring.of(options))
+    app.add_middleware(Authenticating, keyring=keyring)
     app.add_middleware(Observing)
     return app
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from api.arguments import Parsed
 from api.errors import LaunchError
-from api.options import Options, Parsed, flag_of, shown
+from api.options import Options, flag_of, shown
 
 OF_ALL = ("models_file", "trust_request_chat_template")
 

@@ -3,8 +3,9 @@
 import sys
 from importlib.metadata import version
 
+from api.arguments import COMMANDS, parse, parse_inspect
 from api.errors import LaunchError
-from api.options import COMMANDS, INSPECT, KEYS, parse, parse_inspect
+from api.options import INSPECT, KEYS
 
 
 def main() -> int:

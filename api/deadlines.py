@@ -76,7 +76,8 @@ class Punctual:
             await self._app(scope, receive, send)
             return
         try:
-            deadline = Deadline.of(Headers(scope=scope), self._timeout)
+            # A call that is replayed brings its deadline along.
+            deadline = scope["state"].get("deadline") or Deadline.of(Headers(scope=scope), self._timeout)
         except ApiError as error:
             await error_response(scope, error)(scope, receive, send)
             return

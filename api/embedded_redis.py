@@ -103,12 +103,15 @@ def server_url(data_directory: Path, network: Network | None) -> str:
     return f"unix://{user}{socket_path(data_directory)}?db=0"
 
 
-def server_command(server: str, data_directory: Path, network: Network | None = None) -> list[str]:
+def server_command(
+    server: str, data_directory: Path, network: Network | None = None, appendfsync: str = "everysec"
+) -> list[str]:
     """The server's command line.
 
-    Every write reaches the append-only file before its reply is sent, and the disk within a second: killing the server
-    loses at most what a delayed write held back, which the waiting api processes hand in again. What concerns the
-    network stands in a file, as everyone on the machine sees command lines.
+    Every write reaches the append-only file before its reply is sent, and the disk when `appendfsync` says: killing the
+    server loses at most what a delayed write held back, which the waiting api processes hand in again, and which jobs
+    wait for before they are accepted. What concerns the network stands in a file, as everyone on the machine sees
+    command lines.
     """
     files = data_directory / "redis"
     files.mkdir(mode=0o700, exist_ok=True)
@@ -119,7 +122,7 @@ def server_command(server: str, data_directory: Path, network: Network | None = 
         "unixsocketperm": "700",
         "dir": str(files),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": appendfsync,
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

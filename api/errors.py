@@ -18,6 +18,10 @@ class LaunchError(Exception):
     """Why Millpond cannot start, as one sentence that says what to do."""
 
 
+class Rehearsed(Exception):  # noqa: N818 - good news, though it ends the call
+    """Raised where a rehearsed call would be queued: all that can be checked before has been checked."""
+
+
 LONGEST_MESSAGE = 2_000
 """Characters. Messages repeat what is wrong, and that may be megabytes."""
 
@@ -119,6 +123,10 @@ def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
         log.warning("%s", error)
         return error_response(request.scope, overloaded(f"{error} Try again.", 5))
 
+    async def rehearsed(request: Request, error: Exception) -> Response:
+        return Response(status_code=204)
+
     app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(Rehearsed, rehearsed)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(QueueUnavailableError, queue_unavailable)

@@ -83,6 +83,22 @@ class Keyring:
             raise overloaded("The server cannot read its key file, so it knows no keys; its log says why.", 5)
         raise _unauthorized("The server does not know this key: it is mistyped, was revoked, or is another server's.")
 
+    def caller_named(self, name: str) -> Caller:
+        """The owner of the key of this name, as it stands now: whoever queued something may have lost the key since.
+
+        Raises:
+            ApiError: 401 there is no such key any more, or its time is over; 503 as of `caller_of`.
+        """
+        self._look()
+        if not name:
+            return ANONYMOUS
+        for known in (*self._given, *(self._filed or ())):
+            if known.caller.name == name:
+                return _unless_expired(known)
+        if self._expects_file and self._filed is None:
+            raise overloaded("The server cannot read its key file, so it knows no keys; its log says why.", 5)
+        raise _unauthorized(f"The key {name!r}, with which this was queued, is not known any more.")
+
     def _match(self, key: bytes) -> _Known | None:
         """Every known key is compared, each in constant time: how long it takes tells nothing about them."""
         digest, found = digest_of(key), None

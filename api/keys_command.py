@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from api.arguments import parse_more
 from api.errors import LaunchError
 from api.keyfile import NAME_PATTERN, KeyEntry, add_entry, digest_of, new_key, read_key_file, remove_entry
 from api.keyring import key_file_of
-from api.options import KEYS, flag_of, parse_more
+from api.options import KEYS, flag_of
 
 _USAGE = """\
 usage: millpond keys add NAME [OPTIONS]   makes a key and prints it, this once

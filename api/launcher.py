@@ -22,11 +22,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError
 
 from api import embedded_redis
+from api.arguments import Parsed
 from api.chosen_models import chosen_models
 from api.embedded_redis import Network
 from api.errors import LaunchError
 from api.exposure import Door
-from api.options import API, SCHEDULER, SERVE, WORKER, Options, Parsed
+from api.options import API, ENVIRONMENT_PREFIX, SCHEDULER, SECRETS, SERVE, WORKER, Options
 from api.serving import Served, checkpoint_directory, example_call
 from api.supervisor import Role, Supervisor
 from scheduler.connection import check_server, connect, connect_async
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 API_STOP_SECONDS = 25.0
 """For the api to answer what it has accepted; with the other roles' stops this stays within 30 seconds."""
+
+JOBS_STOP_SECONDS = 10.0
+"""For jobs that run to end; those that do not are left to another process, or to the next start."""
 
 ROLE_STOP_SECONDS = 1.5
 """For a role that has nothing left to do by then."""
@@ -52,8 +56,9 @@ def launch(command: str, parsed: Parsed) -> int:
         LaunchError: it cannot start.
     """
     set_up_logging("launcher", parsed.options.log_format)
-    # The roles inherit this process's environment, and only the api is to know the keys.
-    os.environ.pop("MILLPOND_API_KEY", None)
+    # The roles inherit this process's environment, and only the api and its jobs are to know the secrets.
+    for name in SECRETS:
+        os.environ.pop(ENVIRONMENT_PREFIX + name.upper(), None)
     return asyncio.run(_Launch(command, parsed).run())
 
 
@@ -63,7 +68,7 @@ class _Plan:
 
     Attributes:
         shared_environment: what every role is told beside its options: where Redis and the metrics are.
-        api_environment: what only the api is told.
+        api_environment: what only the api and the processes of its jobs are told.
         served: the models of api and workers; none where there is neither.
         network: how others reach the embedded Redis, where they may.
     """
@@ -142,7 +147,7 @@ class _Launch:
         }
         if metrics_port:
             shared["PROMETHEUS_MULTIPROC_DIR"] = self._serve_metrics(metrics_port, redis_url)
-        api_environment = door.environment if door else {}
+        api_environment = {**door.environment, **_webhook_secrets(options)} if door else {}
         return _Plan(shared, api_environment, served, listener, redis_url, network)
 
     def _served(self) -> tuple[Served, ...]:
@@ -241,9 +246,12 @@ class _Launch:
             **plan.shared_environment,
             **plan.api_environment,
             "MILLPOND_SERVED": json.dumps([served.encode() for served in plan.served]),
-            "MILLPOND_LISTEN_FD": str(plan.listener.fileno()),
         }
-        return self._roles("api", "api", self._options.api_workers, environment, listener=plan.listener)
+        listening = {**environment, "MILLPOND_LISTEN_FD": str(plan.listener.fileno())}
+        return [
+            *self._roles("api", "api", self._options.api_workers, listening, listener=plan.listener),
+            *self._roles("jobs", "api.jobs", self._options.job_workers, environment, stop_seconds=JOBS_STOP_SECONDS),
+        ]
 
     def _roles(
         self,
@@ -254,14 +262,16 @@ class _Launch:
         *,
         suffix: str = "",
         listener: socket.socket | None = None,
+        stop_seconds: float | None = None,
     ) -> list[Role]:
+        alone = listener or self._command != SERVE
         return [
             Role(
                 name=(name if count == 1 else f"{name} {number + 1}") + suffix,
                 command=[sys.executable, "-m", module],
                 environment=environment,
                 descriptors=[listener.fileno()] if listener else [],
-                stop_seconds=API_STOP_SECONDS if listener or self._command != SERVE else ROLE_STOP_SECONDS,
+                stop_seconds=stop_seconds or (API_STOP_SECONDS if alone else ROLE_STOP_SECONDS),
             )
             for number in range(count)
         ]
@@ -281,7 +291,7 @@ class _Launch:
             await redis.aclose()
             return f"{Path(server).name} {version} in {directory}"
 
-        command = embedded_redis.server_command(server, directory, plan.network)
+        command = embedded_redis.server_command(server, directory, plan.network, self._options.appendfsync)
         return Role("redis", command, probe=probe, stop_seconds=2.0)
 
     def _show_curl(self, plan: _Plan) -> None:
@@ -337,6 +347,12 @@ def _check_redis(url: str, flag: str) -> None:
         raise LaunchError(str(error).replace("--redis-url", flag)) from error
     finally:
         client.close()
+
+
+def _webhook_secrets(options: Options) -> dict[str, str]:
+    """With what webhooks are signed, as variables."""
+    secrets = ",".join(secret.get_secret_value() for secret in options.webhook_secret)
+    return {"MILLPOND_WEBHOOK_SECRET": secrets} if secrets else {}
 
 
 def _batched_tokens(options: Options) -> int:

@@ -4,16 +4,22 @@ An option is a flag of the command line and a variable of the environment (`--ma
 the flag wins. The launcher hands options on to the roles it starts through the same variables.
 """
 
-import argparse
-import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from api.errors import LaunchError
 
@@ -41,6 +47,10 @@ class Shown:
 
 def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "millpond"
+
+
+SECRETS = ("api_key", "webhook_secret")
+"""Options that are told to no role that can do without, and repeated in no message."""
 
 
 class Options(BaseModel):
@@ -137,6 +147,34 @@ class Options(BaseModel):
         1, description="api processes that share the port"
     )
 
+    job_workers: Annotated[NonNegativeInt, Shown("jobs", "COUNT", (SERVE, API))] = Field(
+        1, description="processes that run jobs and batches and deliver webhooks; 0: others do"
+    )
+    job_concurrency: Annotated[PositiveInt, Shown("jobs", "CALLS", (SERVE, API))] = Field(
+        64, description="calls of jobs and of batches that each of them runs at once"
+    )
+    job_timeout: Annotated[PositiveInt, Shown("jobs", "SECONDS", (SERVE, API))] = Field(
+        86_400, description="a job that is not done so long after its submission has expired, unless it says otherwise"
+    )
+    result_ttl: Annotated[PositiveInt, Shown("jobs", "SECONDS", (SERVE, API))] = Field(
+        86_400, description="how long the result of a job that is done is kept"
+    )
+    max_file_bytes: Annotated[PositiveInt, Shown("jobs", "BYTES", (SERVE, API))] = Field(
+        1024**3, description="longest file that is taken for a batch"
+    )
+    file_storage: Annotated[str | None, Shown("jobs", "DIR|URL", (SERVE, API))] = Field(
+        None,
+        min_length=1,
+        description="where files of batches lie: a directory, or s3://BUCKET/PREFIX, that all api and job processes "
+        "share (default: files in --data-dir)",
+    )
+    webhook_secret: Annotated[tuple[SecretStr, ...], Shown("jobs", "SECRET", (SERVE, API), repeated=True)] = Field(
+        (), description="whsec_... with which webhooks are signed; repeated: with each, so that secrets can be changed"
+    )
+    webhook_allow: Annotated[tuple[str, ...], Shown("jobs", "HOST|NETWORK", (SERVE, API), repeated=True)] = Field(
+        (), description="receivers of webhooks that may be on this machine or in a private network: 10.1.2.0/24, a name"
+    )
+
     data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, KEYS))] = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
         description="the embedded Redis, its files and the key file live here (default: ~/.local/share/millpond)",
@@ -147,6 +185,11 @@ class Options(BaseModel):
     )
     redis_url: Annotated[str | None, Shown("storage", "URL")] = Field(
         None, description="Redis 6.2 or newer (default for serve: an embedded one; else redis://127.0.0.1:6379/0)"
+    )
+    appendfsync: Annotated[Literal["everysec", "always", "no"], Shown("storage", "WHEN", (SERVE,))] = Field(
+        "everysec",
+        description="when the embedded Redis makes the disk's own cache write: nothing is lost with a process in any "
+        "case, with the machine's power a second, nothing (always) or half a minute (no)",
     )
     engine_worker_queue_port: Annotated[Port | None, Shown("storage", "PORT", (SERVE,))] = Field(
         None, description="port on which the embedded Redis listens too, on this machine, for workers started apart"
@@ -168,10 +211,16 @@ class Options(BaseModel):
             raise ValueError("a key is printable ASCII without blanks, and a comma stands between two")
         return keys
 
+    @field_validator("webhook_secret", "webhook_allow", mode="before")
+    @classmethod
+    def _apart(cls, given: str | Sequence[str]) -> list[str]:
+        values = [given] if isinstance(given, str) else given
+        return [each.strip() for value in values for each in str(value).split(",") if each.strip()]
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """The options that a role's environment holds."""
-        return cls.checked(_from_environment(environment))
+        return cls.checked(given_by(environment))
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -182,15 +231,15 @@ class Options(BaseModel):
             first = error.errors()[0]
             name = str(first["loc"][0])
             # A wrong key is often a right one with a slip, and this line may end in a log.
-            given = "what was given" if name == "api_key" else repr(first["input"])
+            given = "what was given" if name in SECRETS else repr(first["input"])
             reason = first["msg"].removeprefix("Value error, ")
             raise LaunchError(f"{flag_of(name)} cannot be {given}: {reason.lower()}.") from error
 
     def environment(self) -> dict[str, str]:
-        """These options as variables, for a role; without the keys, which only the api may know."""
+        """These options as variables, for a role; without the secrets, which only some may know."""
         return {
-            ENVIRONMENT_PREFIX + name.upper(): str(value)
-            for name, value in self.model_dump(mode="json", exclude={"api_key"}).items()
+            ENVIRONMENT_PREFIX + name.upper(): ",".join(value) if isinstance(value, list) else str(value)
+            for name, value in self.model_dump(mode="json", exclude=set(SECRETS)).items()
             if value is not None
         }
 
@@ -205,148 +254,7 @@ def shown(name: str) -> Shown:
     return next(each for each in Options.model_fields[name].metadata if isinstance(each, Shown))
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def given_by(environment: Mapping[str, str]) -> dict[str, str]:
+    """The options that an environment holds, unchecked."""
     variables = {name: ENVIRONMENT_PREFIX + name.upper() for name in Options.model_fields}
     return {name: environment[key] for name, key in variables.items() if environment.get(key)}
-
-
-class _OneSentenceParser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one sentence that says what to do."""
-
-    @property
-    def flags(self) -> list[str]:
-        """Every flag it knows, `--help` left out."""
-        return [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
-
-    def error(self, message: str) -> NoReturn:
-        raise LaunchError(f"{self.prog}: {message}. `{self.prog} --help` lists what there is.")
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A command line.
-
-    Attributes:
-        options: all options, with the first model where there are several.
-        models, names: each --model and each --served-model-name, as often as they were given.
-        values: what was given, unchecked.
-    """
-
-    options: Options
-    models: tuple[str, ...]
-    names: tuple[str, ...]
-    values: Mapping[str, Any]
-
-
-REPEATED = {"model": "models", "served_model_name": "names"}
-"""Options of one model that a command takes several times, for several."""
-
-
-def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Parsed:
-    """What one command is told by its flags and the environment.
-
-    Raises:
-        LaunchError: a flag or a value is wrong.
-    """
-    found = _found(_parser(command), arguments)
-    around = _from_environment(environment)
-    # A flag wins over the environment, also where it says the same thing in another way; there, a file says more.
-    if REPEATED.keys() & found.keys():
-        around.pop("models_file", None)
-    elif "models_file" in {**around, **found}:
-        around = {name: value for name, value in around.items() if name not in REPEATED}
-    values = {**around, **found}
-    repeated = {}
-    for name, field in REPEATED.items():
-        given = values.get(name, [])
-        repeated[field] = tuple(given if isinstance(given, list) else [given])
-        if repeated[field]:
-            values[name] = repeated[field][0]
-    return Parsed(Options.checked(values), **repeated, values=values)
-
-
-def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Options, bool]:
-    """The options of `millpond inspect`, and whether it answers in JSON; raises as `parse` does.
-
-    The model stands alone, as it is the only thing to inspect, or behind --model as in the other commands.
-    """
-    parser = _parser(INSPECT)
-    parser.add_argument("checkpoint", nargs="?", metavar="MODEL", help="the same as --model MODEL")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
-    found = _found(parser, arguments)
-    as_json, checkpoint = found.pop("json"), found.pop("checkpoint")
-    if checkpoint is not None:
-        if "model" in found:
-            raise LaunchError(
-                f"{parser.prog} inspects one model: give either {checkpoint} or --model {found['model']}."
-            )
-        found["model"] = checkpoint
-    return Options.checked({**_from_environment(environment), **found}), as_json
-
-
-def parse_more(
-    command: str,
-    action: str,
-    arguments: Sequence[str],
-    add_own: Callable[[argparse.ArgumentParser], None],
-    environment: Mapping[str, str] = os.environ,
-) -> tuple[Options, dict[str, Any]]:
-    """The options of one action of a command, and the values of the arguments that are its own; raises as `parse` does.
-
-    Args:
-        add_own: adds the action's own arguments to the parser.
-    """
-    parser = _parser(command)
-    parser.prog += f" {action}"
-    add_own(parser)
-    found = _found(parser, arguments)
-    own = {name: found.pop(name) for name in list(found) if name not in Options.model_fields}
-    return Options.checked({**_from_environment(environment), **found}), own
-
-
-def _parser(command: str) -> _OneSentenceParser:
-    parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
-    groups: dict[str, Any] = {}
-    for name, field in Options.model_fields.items():
-        how = shown(name)
-        if command not in how.commands:
-            continue
-        if how.group not in groups:
-            groups[how.group] = parser.add_argument_group(how.group)
-        repeated = how.repeated or (name in REPEATED and command != INSPECT)
-        kind: dict[str, Any] = {"metavar": how.value, "action": "append" if repeated else "store"}
-        if field.annotation is bool:
-            kind = {"action": "store_true"}
-        groups[how.group].add_argument(
-            flag_of(name), dest=name, default=argparse.SUPPRESS, help=_help(name, field), **kind
-        )
-    return parser
-
-
-def _found(parser: _OneSentenceParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """What the arguments say; raises LaunchError with the closest flag where one is not known."""
-    found, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        close = difflib.get_close_matches(unknown[0].split("=")[0], parser.flags, 1)
-        hint = f"did you mean {close[0]}?" if close else f"`{parser.prog} --help` lists what there is."
-        raise LaunchError(f"{parser.prog} knows no {unknown[0]}: {hint}")
-    return vars(found)
-
-
-def _help(name: str, field: FieldInfo) -> str:
-    text = str(field.description)
-    if field.default not in (None, False, ()) and field.default_factory is None:
-        text += f" (default: {field.default})"
-    return f"{text} [{ENVIRONMENT_PREFIX}{name.upper()}]".replace("%", "%%")
-
-
-_DESCRIPTIONS = {
-    SERVE: "Serves models: starts Redis (when no --redis-url is given), scheduler, worker and api on this machine.",
-    API: "Runs the HTTP api alone, against a Redis shared with schedulers and workers.",
-    SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
-    WORKER: "Runs workers alone, each with an engine of its own.",
-    KEYS: "Adds, lists and revokes the keys with which callers are let in: `millpond keys add|list|revoke`.",
-    INSPECT: "Shows how a model would be served, and what decided it: reads its small files only, and starts nothing.",
-}
-
-COMMANDS = tuple(_DESCRIPTIONS.items())

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.callers import Caller
 from api.canary import Canary
+from api.keyring import Keyring
 from api.options import Options
 from api.serving import Models, ServedModel
 from api.timings import Timings
@@ -28,6 +29,7 @@ class State:
     models: Models
     callers: Callers
     canaries: tuple[Canary, ...]
+    keyring: Keyring
 
     @staticmethod
     def new_request_id() -> str:

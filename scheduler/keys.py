@@ -143,6 +143,10 @@ class ModelKeys:
         return f"{self.root}scheduler"
 
 
+JOBS = PREFIX + "{jobs}:"
+"""What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them."""
+
+
 @dataclass(frozen=True)
 class TenantKeys:
     """The keys of one tenant whose use is limited. No model's hash tag holds a colon, so none is the same."""

@@ -16,15 +16,19 @@ Argument = str | bytes | int
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of an atomic step: the name of its Lua file, its keys and its arguments."""
+    """One call of an atomic step: the name of its Lua file, its keys and its arguments.
+
+    `shared` names the Lua files that are put before it.
+    """
 
     name: str
     keys: Sequence[str]
     arguments: Sequence[Argument]
+    shared: tuple[str, ...] = ("prelude",)
 
     async def run(self, redis: AsyncRedis) -> Any:
         """Its reply, from an event loop."""
-        digest, source = _script(self.name)
+        digest, source = _script(self.name, self.shared)
         try:
             return await redis.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
         except NoScriptError:
@@ -32,7 +36,7 @@ class Step:
 
     def run_blocking(self, redis: Redis) -> Any:
         """Its reply, from a thread."""
-        digest, source = _script(self.name)
+        digest, source = _script(self.name, self.shared)
         try:
             return redis.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
         except NoScriptError:
@@ -40,8 +44,8 @@ class Step:
 
 
 @cache
-def _script(name: str) -> tuple[str, str]:
+def _script(name: str, shared: tuple[str, ...]) -> tuple[str, str]:
     """The SHA-1 by which Redis knows a script, and its source."""
     folder = files("scheduler") / "lua"
-    source = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    source = "".join((folder / f"{each}.lua").read_text() for each in (*shared, name))
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source

@@ -115,6 +115,8 @@ class Callers:
                         await announce_model(self._redis, model)
                     self._subscribed.set()
                     while True:
+                        # The client swallows a cancellation that comes while it connects.
+                        end_if_cancelled()
                         message = await subscription.get_message(
                             ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000
                         )

@@ -104,8 +104,11 @@ class Millpond:
 def serving(*arguments: str, model: Path | None = TINY_BERT) -> Iterator[Millpond]:
     """`millpond serve` on a data directory of its own, ready for requests; stopped at the end.
 
-    Without a model, the arguments say which.
+    Without a model, the arguments say which. Unless they say how many, there are no processes for jobs, which most
+    tests do not need and all would wait for.
     """
+    if "--job-workers" not in arguments:
+        arguments = ("--job-workers", "0", *arguments)
     # Not pytest's own directory: its path is too long for a socket.
     with tempfile.TemporaryDirectory(prefix="mp-") as directory:
         server = Millpond("serve", [*(["--model", str(model)] if model else []), "--data-dir", directory, *arguments])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from api.options import COMMANDS, Options
+from api.arguments import COMMANDS
+from api.options import Options
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

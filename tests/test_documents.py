@@ -8,8 +8,9 @@ import pytest
 from starlette.routing import Route
 
 from api.app import DIALECTS
+from api.arguments import COMMANDS
 from api.keys_command import keys
-from api.options import COMMANDS, KEYS, Options, flag_of, shown
+from api.options import KEYS, Options, flag_of, shown
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from api.arguments import parse
 from api.chosen_models import ChosenModel, chosen_models
 from api.errors import LaunchError
-from api.options import parse
 
 
 def chosen(*arguments: str) -> tuple[ChosenModel, ...]:

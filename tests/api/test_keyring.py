@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from api.arguments import parse
 from api.authenticating import presented_keys
 from api.callers import ANONYMOUS, Caller
 from api.errors import ApiError, LaunchError
@@ -15,7 +16,7 @@ from api.exposure import Door
 from api.keyfile import KeyEntry, add_entry, digest_of, new_key, read_key_file, remove_entry
 from api.keyring import Keyring
 from api.keys_command import keys
-from api.options import Options, parse
+from api.options import Options
 from scheduler.keys import Lane
 
 

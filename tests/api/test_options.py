@@ -2,8 +2,9 @@
 
 import pytest
 
+from api.arguments import parse
 from api.errors import LaunchError
-from api.options import Options, parse
+from api.options import Options
 
 
 def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default() -> None:
