@@ -1,13 +1,17 @@
 """How numbers are distributed: counted in bounded memory, and merged without an error that grows."""
 
+import base64
 import math
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 _HALF = struct.Struct("<e")
 _LARGEST_HALF = 65504.0
@@ -143,7 +147,7 @@ class Distribution:
             "range": [self.smallest, self.largest] if self.count else None,
             "not_numbers": self.not_numbers,
             "infinite": self.infinite,
-            "counts": [[key, count] for key, count in sorted(self._counts.items())],
+            "counts": _packed(self._counts),
         }
 
     @classmethod
@@ -154,9 +158,32 @@ class Distribution:
         if state["range"]:
             made.smallest, made.largest = map(float, state["range"])
         made.not_numbers, made.infinite = state["not_numbers"], state["infinite"]
-        made._counts = {float(key): count for key, count in state["counts"]}
+        made._counts = _unpacked(state["counts"])
         made.count = sum(made._counts.values())
         return made
+
+
+def _packed(counts: Mapping[float, int]) -> str:
+    """Counts by float16 in few characters: a chunk of 2,000 rows has nearly as many values, each hardly ever twice.
+
+    Base64 of zlib of the values' bits as uint16, each less the one before it, and their counts as uint64; in rising
+    order of the bits, little-endian.
+    """
+    bits = np.fromiter(counts.keys(), np.float16, len(counts)).view(np.uint16)
+    order = np.argsort(bits)
+    steps = np.diff(bits[order], prepend=np.uint16(0)).astype("<u2")
+    numbers = np.fromiter(counts.values(), np.uint64, len(counts))[order].astype("<u8")
+    return base64.b64encode(zlib.compress(steps.tobytes() + numbers.tobytes())).decode("ascii")
+
+
+def _unpacked(text: str) -> dict[float, int]:
+    """From what `_packed` gave."""
+    data = zlib.decompress(base64.b64decode(text))
+    length = len(data) // 10
+    bits = np.cumsum(np.frombuffer(data, "<u2", length), dtype=np.uint16)
+    numbers = np.frombuffer(data, "<u8", length, 2 * length)
+    values: list[float] = bits.view(np.float16).tolist()
+    return dict(zip(values, numbers.tolist(), strict=True))
 
 
 def _rounded(value: float) -> float:

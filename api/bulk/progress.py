@@ -1,8 +1,8 @@
 """How far a bulk command has come: one line that is redrawn on a terminal, plain lines now and then elsewhere.
 
-It is written here and not taken from tqdm or rich: they draw a bar, which is ten lines below, but have no plain lines for
-a log (tqdm writes its carriage returns there, rich nothing before the end), and what stands beside the bar, failures,
-queue depth and what is waited for, would be put together here all the same.
+It is written here and not taken from tqdm or rich: they draw a bar, which is ten lines below, but have no plain lines
+for a log (tqdm writes its carriage returns there, rich nothing before the end), and what stands beside the bar,
+failures, queue depth and what is waited for, would be put together here all the same.
 """
 
 import shutil

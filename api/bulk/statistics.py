@@ -204,11 +204,8 @@ class Statistics:
 
     def _pairs_shown(self, width: int) -> Iterator[str]:
         pairs = self.pairs
-        yield (
-            f"{pairs.count:,} pairs: accuracy {pairs.accuracy:.4f}"
-            f" (chosen > rejected; a tie is not a win), mean margin {pairs.mean_margin:.4g}"
-        )
-        yield f"  {pairs.won:,} won, {pairs.lost:,} lost, {pairs.tied:,} tied"
+        yield f"{pairs.count:,} pairs: accuracy {pairs.accuracy:.4f} (chosen > rejected; a tie is not a win)"
+        yield f"  {pairs.won:,} won, {pairs.lost:,} lost, {pairs.tied:,} tied; mean margin {pairs.mean_margin:.4g}"
         if self.subsets is None:
             yield f"  more than {MOST_SUBSETS} subsets: not told apart"
         elif self.subsets:
