@@ -1,19 +1,18 @@
 """What a bulk command would do, told before it does it: prompts, token counts, refusals, an estimate of the time."""
 
+import asyncio
 import re
 import statistics
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from api.bulk.progress import duration, rate_shown
 from api.bulk.shortening import shortened
 
-SAMPLE_ROWS = 1000
+SAMPLE_ROWS = 2000
 """So many rows, spread over the input, make a good sample: to count them takes a moment, to compute them seconds."""
 
 CALIBRATION_SECONDS = 5.0
@@ -24,11 +23,11 @@ _PROBLEMS_SHOWN = 5
 _REASON_CHARACTERS = 300
 
 
-class Client(Protocol):
-    """Makes calls to `POST /v1/rows`; used by several threads at once."""
+class Rows(Protocol):
+    """Calls of `POST /v1/rows` that differ in their rows only; `RowsClient` makes them."""
 
-    def rows(self, task: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> Mapping[str, Any]:
-        """The reply's JSON; raises BulkError where the server refuses the call as a whole or cannot be reached."""
+    async def entries(self, rows: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+        """The reply's entries for rows that are JSON already, in their order; several calls may run at once."""
         ...
 
 
@@ -38,12 +37,12 @@ class Sampled:
 
     Attributes:
         place: where it is, as a person finds it: "data.jsonl, line 12".
-        requests: the rows of `POST /v1/rows` that it becomes: one, or two for a pair; none where it has a problem.
+        requests: the rows of `POST /v1/rows` that it becomes, as JSON: one, or two for a pair; none with a problem.
         problem: why it cannot be read; None where it can.
     """
 
     place: str
-    requests: Sequence[Mapping[str, Any]] = ()
+    requests: Sequence[bytes] = ()
     problem: str | None = None
 
 
@@ -52,123 +51,121 @@ class DryRun:
     """A dry run, told line by line.
 
     Attributes:
-        task: score, embed or rerank.
+        rendering: calls with `render_only`.
+        pooling: the calls of the run itself.
         shape: how the rows were read, in words: "chosen and rejected, each a list of messages".
         total_rows: of the whole input.
-        options: the other fields of the call: model, truncate_prompt_tokens, ...
         rows_per_call, calls_at_once: as the run itself would make its calls; requests count, not rows.
         seconds: how long the calibration takes, but for its last calls.
         now: a clock in seconds.
     """
 
-    client: Client
-    task: str
+    rendering: Rows
+    pooling: Rows
     shape: str
     total_rows: int
-    options: Mapping[str, Any]
     rows_per_call: int
     calls_at_once: int
     seconds: float = CALIBRATION_SECONDS
     now: Callable[[], float] = time.monotonic
 
-    def lines(self, first: Sequence[Sampled], sample: Sequence[Sampled]) -> Iterator[str]:
-        """Each line as soon as it is known.
+    async def lines(self, first: Sequence[Sampled], sample: Sequence[Sampled]) -> AsyncIterator[str]:
+        """Each line as soon as it is known; BulkError where the server refuses the calls as such.
 
         Args:
             first: rows whose prompts are shown.
             sample: rows spread over the input, whose tokens are counted and on which the time is measured.
         """
         yield f"{self.total_rows:,} rows, read as: {self.shape}"
-        yield from self._prompts(first)
-        rendered = self._rendered([row for row in sample if row.problem is None])
+        for line in _prompts(await self._rendered(first)):
+            yield line
+        rendered = await self._rendered([row for row in sample if row.problem is None])
         problems = [(row.place, row.problem) for row in sample if row.problem is not None]
-        problems += [(row.place, problem) for row, entries in rendered for problem in refusals(entries)[:1]]
-        answered = [(row, entries) for row, entries in rendered if not refusals(entries)]
+        problems += [(row.place, problem) for row, entries in rendered for problem in _refusals(entries)[:1]]
+        answered = [(row, entries) for row, entries in rendered if not _refusals(entries)]
         yield ""
         yield f"a sample of {len(sample):,} rows from all over the input:"
-        yield from _tokens(answered)
-        yield from _problems(problems)
+        for line in (*_tokens(answered), *_problems(problems)):
+            yield line
         if answered:
-            yield from self._estimate([row for row, _ in answered], len(sample))
+            measured, seconds = await self._calibrated([row for row, _ in answered])
+            yield ""
+            for line in self._estimate(measured, seconds, len(answered) / len(sample)):
+                yield line
 
-    def _prompts(self, first: Sequence[Sampled]) -> Iterator[str]:
-        """The rendered prompts of the first rows, or why there are none."""
-        for row, entries in self._rendered(first):
-            for number, entry in enumerate(entries, 1):
-                which = f", {number} of {len(entries)}" if len(entries) > 1 else ""
-                yield ""
-                if "error" in entry:
-                    yield f"{row.place}{which}: {_reason(entry)}"
-                    continue
-                cut = ", cut to fit" if entry.get("truncated") else ""
-                yield f"{row.place}{which}: {entry['tokens']:,} tokens{cut}"
-                prompt = shortened(entry.get("prompt") or "", PROMPT_CHARACTERS, keep="\n")
-                yield from (f"  | {line}" for line in prompt.split("\n"))
-            if row.problem is not None:
-                yield ""
-                yield f"{row.place}: {row.problem}"
-
-    def _rendered(self, rows: Sequence[Sampled]) -> list[tuple[Sampled, list[Mapping[str, Any]]]]:
-        """The entries of each row's requests, rendered and counted but not pooled."""
+    async def _rendered(self, rows: Sequence[Sampled]) -> list["Rendered"]:
         entries: list[Mapping[str, Any]] = []
         for batch in _calls(rows, lambda: self.rows_per_call):
-            requests = [request for row in batch for request in row.requests]
+            requests = _requests(batch)
             if requests:
-                entries += self.client.rows(self.task, requests, render_only=True, **self.options)["data"]
+                entries += await self.rendering.entries(requests)
         following = iter(entries)
         return [(row, [next(following) for _ in row.requests]) for row in rows]
 
-    def _estimate(self, sample: Sequence[Sampled], of_rows: int) -> Iterator[str]:
-        """Real calls for a few seconds, and what their pace comes to for the whole."""
-        measured, seconds = self._calibrated(sample)
-        yield ""
+    def _estimate(self, measured: int, seconds: float, share: float) -> Iterator[str]:
+        """What the pace of the calibration comes to for the whole.
+
+        Args:
+            share: of all rows that is computed: what cannot be read or is refused costs nothing.
+        """
         if not measured:
             yield "too few rows to estimate the time"
             return
         rate = measured / max(seconds, 1e-6)
-        # What could not be read or is refused costs nothing.
-        rows = self.total_rows * len(sample) / of_rows
-        yield f"about {duration(rows / rate)} for {self.total_rows:,} rows, at {rate_shown(rate)} rows/s"
-        yield (
-            f"  a rough estimate: measured on {measured:,} rows in {seconds:.1f} s, beside what else the server did;"
-            " identical rows, which are computed once, make it shorter"
-        )
+        time_of_all = duration(self.total_rows * share / rate)
+        yield f"about {time_of_all} for {self.total_rows:,} rows, at {rate_shown(rate)} rows/s"
+        yield f"  a rough estimate: measured on {measured:,} rows in {seconds:.1f} s, beside what else the server did;"
+        yield "  identical rows, which are computed once, make it shorter"
 
-    def _calibrated(self, sample: Sequence[Sampled]) -> tuple[int, float]:
+    async def _calibrated(self, sample: Sequence[Sampled]) -> tuple[int, float]:
         """Rows computed and the seconds that they took, after a first small call that is not counted.
 
         Calls begin small and double, so that a slow model does not take minutes for one.
         """
         size = _FIRST_CALL
         calls = _calls(sample, lambda: min(size, self.rows_per_call))
-        self._call(next(calls))
+        await self.pooling.entries(_requests(next(calls)))
         began = self.now()
-        lock = threading.Lock()
 
-        def following() -> list[Sampled] | None:
+        async def work() -> int:
             nonlocal size
-            with lock:
-                if self.now() - began >= self.seconds:
-                    return None
-                size *= 2
-                return next(calls, None)
-
-        def work() -> int:
             done = 0
-            while batch := following():
-                self._call(batch)
+            while self.now() - began < self.seconds:
+                size *= 2
+                batch = next(calls, None)
+                if batch is None:
+                    break
+                await self.pooling.entries(_requests(batch))
                 done += len(batch)
             return done
 
-        with ThreadPoolExecutor(self.calls_at_once) as pool:
-            done = sum(each.result() for each in [pool.submit(work) for _ in range(self.calls_at_once)])
+        done = sum(await asyncio.gather(*(work() for _ in range(self.calls_at_once))))
         return done, self.now() - began
 
-    def _call(self, batch: Sequence[Sampled]) -> None:
-        self.client.rows(self.task, [request for row in batch for request in row.requests], **self.options)
+
+Rendered = tuple[Sampled, Sequence[Mapping[str, Any]]]
+"""A row, and the entries of its requests: rendered and counted, not pooled."""
 
 
-def refusals(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+def _prompts(rendered: Sequence[Rendered]) -> Iterator[str]:
+    """The rendered prompts of the first rows, or why there are none."""
+    for row, entries in rendered:
+        for number, entry in enumerate(entries, 1):
+            which = f", {number} of {len(entries)}" if len(entries) > 1 else ""
+            yield ""
+            if "error" in entry:
+                yield f"{row.place}{which}: {_reason(entry)}"
+                continue
+            cut = ", cut to fit" if entry.get("truncated") else ""
+            yield f"{row.place}{which}: {entry['tokens']:,} tokens{cut}"
+            prompt = shortened(entry.get("prompt") or "", PROMPT_CHARACTERS, keep="\n")
+            yield from (f"  | {line}" for line in prompt.split("\n"))
+        if row.problem is not None:
+            yield ""
+            yield f"{row.place}: {row.problem}"
+
+
+def _refusals(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     """Why entries of a reply have no answer."""
     return [_reason(entry) for entry in entries if "error" in entry]
 
@@ -177,6 +174,10 @@ def _reason(entry: Mapping[str, Any]) -> str:
     error = entry["error"]
     place = f"{error['param']}: " if error.get("param") else ""
     return shortened(f"{place}{error['message']}", _REASON_CHARACTERS)
+
+
+def _requests(batch: Iterable[Sampled]) -> list[bytes]:
+    return [request for row in batch for request in row.requests]
 
 
 def _calls(rows: Iterable[Sampled], size: Callable[[], int]) -> Iterator[list[Sampled]]:
@@ -193,7 +194,7 @@ def _calls(rows: Iterable[Sampled], size: Callable[[], int]) -> Iterator[list[Sa
         yield batch
 
 
-def _tokens(rendered: Sequence[tuple[Sampled, Sequence[Mapping[str, Any]]]]) -> Iterator[str]:
+def _tokens(rendered: Sequence[Rendered]) -> Iterator[str]:
     entries = [entry for _, found in rendered for entry in found]
     if not entries:
         return

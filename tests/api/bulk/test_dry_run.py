@@ -1,6 +1,7 @@
 """A dry run tells what would be asked, what would be refused, and about how long all of it would take."""
 
-import threading
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,42 +13,54 @@ LIMIT = 50
 
 
 class Server:
-    """Answers as `POST /v1/rows` does: a token a character, a second for each hundred of them by its own clock."""
+    """Answers as `POST /v1/rows` does: a token a character, and so many rows a second by its own clock."""
 
     def __init__(self, rows_a_second: float = 100.0) -> None:
         self.pooled: list[list[str]] = []
-        self.options: list[Mapping[str, Any]] = []
-        self._time = 0.0
+        self.time = 0.0
         self._seconds_a_row = 1 / rows_a_second
-        self._lock = threading.Lock()
 
     def now(self) -> float:
-        return self._time
+        return self.time
 
-    def rows(self, task: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> Mapping[str, Any]:
-        with self._lock:
-            self.options.append({"task": task, **options})
-            if not options.get("render_only"):
-                self.pooled.append([row["text"] for row in rows])
-                self._time += len(rows) * self._seconds_a_row
-        return {"data": [self._entry(index, row["text"]) for index, row in enumerate(rows)]}
-
-    def _entry(self, index: int, text: str) -> dict[str, Any]:
+    def entry(self, row: bytes) -> dict[str, Any]:
+        text = json.loads(row)["text"]
         tokens = len(text)
         if tokens > LIMIT:
             message = f"{tokens} tokens, over this model's {LIMIT}"
-            return {"index": index, "tokens": tokens, "error": {"message": message, "param": "text"}}
-        return {"index": index, "tokens": tokens, "prompt": f"<{text}>", "truncated": text.startswith("cut")}
+            return {"tokens": tokens, "error": {"message": message, "param": "text"}}
+        return {"tokens": tokens, "prompt": f"<{text}>", "truncated": text.startswith("cut")}
+
+    async def entries(self, rows: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+        self.pooled.append([json.loads(row)["text"] for row in rows])
+        self.time += len(rows) * self._seconds_a_row
+        return [self.entry(row) for row in rows]
+
+
+class Renderer:
+    """The same, asked for prompts only."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.calls: list[int] = []
+
+    async def entries(self, rows: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+        self.calls.append(len(rows))
+        return [self._server.entry(row) for row in rows]
 
 
 def row(number: int, *texts: str) -> Sampled:
-    return Sampled(f"data.jsonl, line {number}", [{"text": text} for text in texts])
+    return Sampled(f"data.jsonl, line {number}", [json.dumps({"text": text}).encode() for text in texts])
 
 
 def told(server: Server, first: Sequence[Sampled], sample: Sequence[Sampled], **fields: Any) -> list[str]:
     settings: dict[str, Any] = {"total_rows": 36_000, "rows_per_call": 64, "calls_at_once": 1, **fields}
-    run = DryRun(server, "score", "text", options={"model": "m"}, now=server.now, **settings)
-    return list(run.lines(first, sample))
+    run = DryRun(Renderer(server), server, "text", now=server.now, **settings)
+
+    async def lines() -> list[str]:
+        return [line async for line in run.lines(first, sample)]
+
+    return asyncio.run(lines())
 
 
 def test_the_first_prompts_are_shown_as_the_model_reads_them() -> None:
@@ -107,46 +120,53 @@ def test_tokens_cuts_and_refusals_of_the_sample_are_counted() -> None:
 def test_the_estimate_is_that_of_real_calls_and_says_on_how_many_rows() -> None:
     server = Server(rows_a_second=100)
     lines = told(server, [], [row(number, "x") for number in range(2000)], seconds=5.0)
-    assert lines[-2] == "about 6 min for 36,000 rows, at 100 rows/s"
-    assert lines[-1].startswith("  a rough estimate: measured on 560 rows in 5.6 s")
+    assert lines[-3] == "about 6 min for 36,000 rows, at 100 rows/s"
+    assert lines[-2].startswith("  a rough estimate: measured on 560 rows in 5.6 s")
     assert [len(each) for each in server.pooled] == [8, 16, 32, *[64] * 8]
 
 
 def test_what_is_refused_is_not_computed_and_takes_no_time() -> None:
     server = Server(rows_a_second=100)
     lines = told(server, [], [row(number, "x" * (1 if number % 2 else 60)) for number in range(1000)])
-    assert lines[-2] == "about 3 min for 36,000 rows, at 100 rows/s"
+    assert lines[-3] == "about 3 min for 36,000 rows, at 100 rows/s"
     assert {text for call in server.pooled for text in call} == {"x"}
 
 
 def test_a_slow_model_is_asked_for_little() -> None:
     server = Server(rows_a_second=1)
     assert (
-        told(server, [], [row(number, "x") for number in range(2000)])[-2]
+        told(server, [], [row(number, "x") for number in range(2000)])[-3]
         == "about 10 h for 36,000 rows, at 1.0 rows/s"
     )
     assert [len(each) for each in server.pooled] == [8, 16]
 
 
 def test_calls_are_made_side_by_side_as_the_run_would_make_them() -> None:
-    together = threading.Barrier(3)
-
     class Together(Server):
-        def rows(self, task: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> Mapping[str, Any]:
-            if not options.get("render_only") and self.pooled:
-                together.wait(timeout=10)
-            return super().rows(task, rows, **options)
+        """Answers when three calls are there."""
 
-    server = Together(rows_a_second=1)
-    told(server, [], [row(number, "x") for number in range(2000)], calls_at_once=3, seconds=4.0)
-    assert len(server.pooled) == 4
+        async def entries(self, rows: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+            if self.pooled:
+                await asyncio.wait_for(self.together.wait(), 10)
+            return await super().entries(rows)
+
+        together: asyncio.Barrier
+
+    async def run() -> None:
+        server = Together(rows_a_second=1)
+        server.together = asyncio.Barrier(3)
+        sample = [row(number, "x") for number in range(2000)]
+        dry = DryRun(Renderer(server), server, "text", 2000, 64, 3, seconds=4.0, now=server.now)
+        assert [line async for line in dry.lines([], sample)]
+        assert sorted(len(each) for each in server.pooled) == [8, 16, 32, 64]
+
+    asyncio.run(run())
 
 
-def test_both_rows_of_a_pair_go_in_one_call_and_options_with_every_call() -> None:
+def test_both_requests_of_a_pair_go_in_one_call() -> None:
     server = Server()
-    told(server, [row(1, "a", "b")], [row(number, "a", "b") for number in range(30)], rows_per_call=5)
+    told(server, [], [row(number, "a", "b") for number in range(30)], rows_per_call=5)
     assert {len(each) for each in server.pooled} == {4}
-    assert all(each["task"] == "score" and each["model"] == "m" for each in server.options)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 8])
