@@ -53,6 +53,7 @@ class Progress:
         self._tenth = self._tenths()
         self._drawn = ""
         self._parts: list[str] = []
+        self._logged: list[str] = []
 
     def update(
         self, done: int, failed: int, duplicates: int, queue_depth: int | None, waiting_for: str | None = None
@@ -85,7 +86,7 @@ class Progress:
 
     def close(self) -> None:
         """Writes the last state once more and leaves the line; what comes next begins a new one."""
-        if self._parts:
+        if self._parts and (self._terminal or self._parts != self._logged):
             self._write(self._now())
         if self._drawn:
             self._stream.write("\n")
@@ -95,9 +96,9 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Rows a second over the last minute, or since the beginning of this run; 0 while none is known."""
+        """Rows a second over the last minute, or since the beginning of this run; 0 in its first second."""
         (first, before), (last, done) = self._marks[0], self._marks[-1]
-        return (done - before) / (last - first) if last > first else 0.0
+        return (done - before) / (last - first) if last - first >= 1.0 else 0.0
 
     def _mark(self, now: float) -> None:
         """Keeps a mark a second, and the one that the window begins with."""
@@ -117,6 +118,7 @@ class Progress:
             self._redraw()
         else:
             self._stream.write(", ".join(self._parts) + "\n")
+            self._logged = self._parts
         self._stream.flush()
         self._written = now
         self._tenth = self._tenths()
