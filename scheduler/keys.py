@@ -190,7 +190,7 @@ class BackfillKeys:
 
     @property
     def chunks(self) -> str:
-        """Hash: chunk number -> the chunk as JSON, its digest included; and as chunk -1 the end, which is also claimed."""
+        """Hash: chunk number -> the chunk as JSON, its digest included; as -1 the end, which is claimed too."""
         return f"{self.root}chunks"
 
     @property

@@ -166,7 +166,9 @@ def _add_shape(parser: argparse.ArgumentParser) -> None:
         "--column-prefix", metavar="TEXT", default="", help="put before the names of new columns (default: nothing)"
     )
     shape.add_argument(
-        "--step-tag", metavar="TEXT", help="what stands behind each step of a solution, like <extra_0>, for step rewards"
+        "--step-tag",
+        metavar="TEXT",
+        help="what stands behind each step of a solution, like <extra_0>, for step rewards",
     )
 
 

@@ -1,4 +1,4 @@
-"""One run of a backfill: plan, servers, executors, the loop until all chunks are done, and the joining of the output."""
+"""One run of a backfill: plan, servers, executors, the loop until all chunks are done, and the output joined."""
 
 import asyncio
 import sys

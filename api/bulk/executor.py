@@ -84,7 +84,7 @@ class _Executor:
             self.reporter.stop(str(error))
         except OSError as error:
             self.reporter.stop(f"{error.filename or self.task.folder} cannot be written: {error.strerror or error}.")
-        except Exception as error:  # noqa: BLE001 - it is told, and after three of them the command ends
+        except Exception as error:
             log.exception("chunk %d failed", number)
             self.ledger.release(number, token)
             self.reporter.failed(number, "".join(traceback.format_exception_only(error)).strip())

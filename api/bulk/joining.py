@@ -40,7 +40,7 @@ class Joining:
     def finished(self) -> Statistics | None:
         """The statistics of a backfill whose output is written; None before."""
         result = self.ledger.result(END)
-        return result and Statistics.decode(result.statistics)
+        return Statistics.decode(result.statistics) if result else None
 
     def check_output(self) -> None:
         """Raises BulkError where the output of a finished backfill is gone."""
@@ -83,7 +83,6 @@ class Joining:
     def _joined(self, stop: Stop) -> Statistics:
         statistics = Statistics()
         with self._bad_rows_beside() as errors:
-
             parts = []
             for result in self._results():
                 stop.check()

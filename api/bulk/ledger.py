@@ -1,8 +1,8 @@
 """The ledger of a backfill: which chunks there are, who holds them, and what came of each.
 
 It alone decides what is done. A chunk is claimed for a limited time under a token, and the claim is renewed while the
-chunk runs; a claim that runs out is anybody's. The first commit of a chunk wins. As the part file bears the token of the
-claim that wrote it, what a lost claim writes later is a file that nobody reads.
+chunk runs; a claim that runs out is anybody's. The first commit of a chunk wins. As the part file bears the token of
+the claim that wrote it, what a lost claim writes later is a file that nobody reads.
 """
 
 import json

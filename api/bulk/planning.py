@@ -1,4 +1,4 @@
-"""The plan of a backfill: its settings and its chunks. Made anew by every command, and compared with what is recorded."""
+"""The plan of a backfill: its settings and its chunks. Every command makes it anew, and compares it with the ledger."""
 
 import json
 import threading
@@ -89,9 +89,7 @@ MOST_SAMPLES = 20
 """Files whose first rows are looked at before anything is asked; what does not fit later is a bad row."""
 
 
-def planned(
-    sources: Sequence[Source], chunk_rows: int, spool: Path, stop: threading.Event
-) -> Iterator[PlannedChunk]:
+def planned(sources: Sequence[Source], chunk_rows: int, spool: Path, stop: threading.Event) -> Iterator[PlannedChunk]:
     """The chunks of all files in order.
 
     Raises:

@@ -104,7 +104,9 @@ class Reports:
     def _failed(self, chunk: int, why: str) -> None:
         self._failures[chunk] = self._failures.get(chunk, 0) + 1
         if self._failures[chunk] >= MOST_FAILURES:
-            self.reason = f"Chunk {chunk} failed {MOST_FAILURES} times, the last time by {why}: executors.log says more."
+            self.reason = (
+                f"Chunk {chunk} failed {MOST_FAILURES} times, the last time by {why}: executors.log says more."
+            )
 
     @property
     def waiting_for(self) -> str | None:

@@ -116,6 +116,5 @@ def error_line(bad: BadRow) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-
 _OF_STEPS = ("STEP", "ALL")
 """Kinds of pooling whose scores are lists, also where a row has one step."""

@@ -51,18 +51,19 @@ class Trial:
             shape = await self.stop.unless_in_thread(lambda: shape_of_rows(command, plan))
             first = [_sampled(row, shape) for row in islice(read_chunk(chunks[0]), SHOWN_ROWS)]
             sample = await self.stop.unless_in_thread(lambda: list(_sample(chunks, shape)))
-            async with running(command, uuid.uuid4().hex[:12], Path(folder) / "server.log", print, self.stop) as servers:
-                async with servers.endpoint.client() as http:
-                    call = call_of(command, model)
-                    trial = DryRun(
-                        rendering=RowsClient(http, {**call, "render_only": True}),
-                        pooling=RowsClient(http, call),
-                        shape=shape.description(),
-                        total_rows=plan.rows,
-                        rows_per_call=ROWS_PER_CALL,
-                        calls_at_once=CALLS_AT_ONCE * command.executors,
-                    )
-                    await self.stop.unless(_print_all(trial, first, sample))
+            log = Path(folder) / "server.log"
+            around = running(command, uuid.uuid4().hex[:12], log, print, self.stop)
+            async with around as servers, servers.endpoint.client() as http:
+                call = call_of(command, model)
+                trial = DryRun(
+                    rendering=RowsClient(http, {**call, "render_only": True}),
+                    pooling=RowsClient(http, call),
+                    shape=shape.description(),
+                    total_rows=plan.rows,
+                    rows_per_call=ROWS_PER_CALL,
+                    calls_at_once=CALLS_AT_ONCE * command.executors,
+                )
+                await self.stop.unless(_print_all(trial, first, sample))
         return 0
 
     def _chunks(self, sources: list[Source], spool: Path) -> list[Chunk]:

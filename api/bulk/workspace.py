@@ -66,10 +66,8 @@ class Workspace:
             except (ValueError, KeyError) as error:
                 raise BulkError(f"{marker} is broken: run the command with --restart to begin anew.") from error
         if workspace.shared != shared:
-            began = "with --ledger, whose Redis knows" if workspace.shared else "without --ledger, and a file here knows"
-            raise BulkError(
-                f"This backfill began {began} what is done: give the same command again, or --restart to begin anew."
-            )
+            began = "with --ledger" if workspace.shared else "without --ledger"
+            raise BulkError(f"This output was begun {began}: give the same command again, or --restart to begin anew.")
         return workspace
 
     @property
