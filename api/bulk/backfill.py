@@ -11,8 +11,9 @@ from api.bulk.carrier import Carrier
 from api.bulk.client import RowsClient
 from api.bulk.coordinating import Coordinator
 from api.bulk.environment import Running, check_ledger, reports, running
+from api.bulk.errors import BulkError
 from api.bulk.joining import Joining
-from api.bulk.ledger import Ledger, open_ledger
+from api.bulk.ledger import Ledger
 from api.bulk.models import ScoringModel
 from api.bulk.planning import Plan, Settings, planned, record
 from api.bulk.preparing import call_of, model_of, shape_of_rows
@@ -52,26 +53,28 @@ class Backfill:
         model = await model_of(command, self.stop)
         with ExitStack() as held:
             workspace = self._workspace(held)
-            ledger = open_ledger(workspace.backfill_id, workspace.folder, command.ledger)
+            ledger = workspace.ledger()
             held.callback(ledger.close)
-            plan = await self.stop.unless_in_thread(lambda: self._plan(ledger, workspace, sources, model))
+            try:
+                plan = await self.stop.unless_in_thread(lambda: self._plan(ledger, workspace, sources, model))
+                shape = await self.stop.unless_in_thread(lambda: shape_of_rows(command, plan))
+            except BulkError:
+                if workspace.has_nothing_done:
+                    held.callback(workspace.remove)
+                raise
             joining = Joining(ledger, workspace, plan.chunks, command.output, command.output_format)
             finished = await asyncio.to_thread(joining.finished)
             if finished is not None:
                 joining.check_output()
                 return self._told("is finished already", finished)
-            shape = await self.stop.unless_in_thread(lambda: shape_of_rows(command, plan))
             print(f"{plan.rows:,} rows in {plan.chunks:,} chunks, read as {shape.description()}", flush=True)
             await self._score(workspace, ledger, plan, model)
             return self._told("is written", await joining.run(self.stop))
 
     def _workspace(self, held: ExitStack) -> Workspace:
-        command, shared = self.command, self.command.ledger is not None
+        command = self.command
         folder = (command.work_dir or default_folder(command.output)).absolute()
-        workspace = Workspace.opened(folder, command.output, shared=shared, restart=command.restart)
-        if not shared:
-            held.enter_context(workspace.lock())
-        return workspace
+        return Workspace.opened(folder, command.output, command.ledger, restart=command.restart, held=held)
 
     def _plan(self, ledger: Ledger, workspace: Workspace, sources: list[Source], model: ScoringModel) -> Plan:
         """What there is to be done: the same as before, where there was a before."""

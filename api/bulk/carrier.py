@@ -16,7 +16,7 @@ RUN_CHUNK = "millpond.run_chunk"
 
 
 class Carrier:
-    """The command's end. Its calls block; while the broker is away they raise an error of Redis, kombu or the system."""
+    """The command's end. Its calls block; while the broker is away they raise errors of Redis, kombu or the system."""
 
     def __init__(self, broker_url: str, backfill_id: str) -> None:
         self._backfill_id = backfill_id

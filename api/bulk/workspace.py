@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from api.bulk.errors import BulkError
-from api.bulk.ledger import LEDGER_FILE
+from api.bulk.ledger import LEDGER_FILE, Ledger, open_ledger
 from api.bulk.storage import filesystem, is_url, reading, writing
 from api.bulk.task import PARTS
 
@@ -34,41 +35,77 @@ class Workspace:
 
     Attributes:
         backfill_id: made with the directory, so that every machine that shares it finds the same ledger.
-        shared: whether the ledger is in Redis.
+        shared_ledger: the Redis URL of the ledger that machines share; None where it is a file in here.
     """
 
     folder: Path
     backfill_id: str
-    shared: bool
+    shared_ledger: str | None
 
     @classmethod
-    def opened(cls, folder: Path, output: str, *, shared: bool, restart: bool) -> "Workspace":
+    def opened(
+        cls, folder: Path, output: str, shared_ledger: str | None, *, restart: bool, held: ExitStack
+    ) -> "Workspace":
         """The directory that is there, or a new one.
 
+        Args:
+            restart: forget what is done.
+            held: keeps what must stay open.
+
         Raises:
-            BulkError: it cannot be used, or the output is there and not from here.
+            BulkError: it cannot be used, another command uses it, or the output is there and not from here.
         """
         marker = folder / _MARKER
+        if not marker.exists() and _exists(output):
+            raise BulkError(
+                f"{output} is there already and not from this command: give another --output, or remove it."
+            )
         with writing(str(folder)):
-            if restart and marker.exists():
-                _empty(folder)
-            elif not marker.exists() and _exists(output):
-                raise BulkError(
-                    f"{output} is there already and not from this command: give another --output, or remove it."
-                )
             folder.mkdir(parents=True, exist_ok=True)
-            _write_once(marker, {"id": uuid.uuid4().hex[:12], "ledger": SHARED if shared else ON_ONE_MACHINE})
-            (folder / PARTS).mkdir(exist_ok=True)
+            if shared_ledger is None:
+                held.enter_context(_locked(folder / _LOCK))
+            found = cls._begun(marker, shared_ledger) if marker.exists() and not restart else None
+            if found is None or found.has_nothing_done:
+                _empty(folder, shared_ledger)
+                _write_once(
+                    marker, {"id": uuid.uuid4().hex[:12], "ledger": SHARED if shared_ledger else ON_ONE_MACHINE}
+                )
+                found = cls._begun(marker, shared_ledger)
+            found.parts.mkdir(exist_ok=True)
+        return found
+
+    @classmethod
+    def _begun(cls, marker: Path, shared_ledger: str | None) -> "Workspace":
         with reading(str(marker)):
-            try:
-                found = json.loads(marker.read_text("utf-8"))
-                workspace = cls(folder, str(found["id"]), found["ledger"] == SHARED)
-            except (ValueError, KeyError) as error:
-                raise BulkError(f"{marker} is broken: run the command with --restart to begin anew.") from error
-        if workspace.shared != shared:
-            began = "with --ledger" if workspace.shared else "without --ledger"
+            told = _read(marker)
+        if told is None:
+            raise BulkError(f"{marker} is broken: give --restart to begin anew.")
+        if (told["ledger"] == SHARED) != (shared_ledger is not None):
+            began = "with --ledger" if told["ledger"] == SHARED else "without --ledger"
             raise BulkError(f"This output was begun {began}: give the same command again, or --restart to begin anew.")
-        return workspace
+        return cls(marker.parent, told["id"], shared_ledger)
+
+    @property
+    def has_nothing_done(self) -> bool:
+        """Whether it may as well be begun anew, by another command. Of a shared one that is not known."""
+        if self.shared_ledger is not None:
+            return False
+        ledger = self.ledger()
+        try:
+            return ledger.totals().done == 0
+        finally:
+            ledger.close()
+
+    def ledger(self) -> Ledger:
+        """Its ledger."""
+        return open_ledger(self.backfill_id, self.folder, self.shared_ledger)
+
+    def remove(self) -> None:
+        """Removes all of it: nothing is done, and nothing will be."""
+        _empty(self.folder, self.shared_ledger)
+        with suppress(OSError):
+            (self.folder / _LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     @property
     def spool(self) -> Path:
@@ -90,23 +127,6 @@ class Workspace:
         """What the executors say."""
         return self.folder / "executors.log"
 
-    def lock(self) -> IO[str]:
-        """Held as long as the file is open; raises BulkError where another command holds it."""
-        with writing(str(self.folder)):
-            file = (self.folder / _LOCK).open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise BulkError(
-                f"Another command (process {file.read().strip() or 'unknown'}) works on this output: wait for it, or "
-                "let several share the work by --ledger."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
-
     def finish(self) -> None:
         """Removes all that a later run of the same command does not need: to say that it is finished, the ledger is."""
         for path in (self.spool, self.parts):
@@ -121,12 +141,44 @@ def _exists(output: str) -> bool:
         return bool(system.exists(name))
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Path, shared_ledger: str | None) -> None:
     """Removes what a backfill has left, and nothing else that may lie there; the marker last."""
+    told = _read(folder / _MARKER)
+    if told and shared_ledger:
+        ledger = open_ledger(told["id"], folder, shared_ledger)
+        ledger.clear()
+        ledger.close()
     for path in (folder / PARTS, folder / "spool"):
         shutil.rmtree(path, ignore_errors=True)
     for name in ("server.log", "executors.log", *(LEDGER_FILE + end for end in ("", "-wal", "-shm")), _MARKER):
         (folder / name).unlink(missing_ok=True)
+
+
+def _read(marker: Path) -> dict[str, str] | None:
+    """What a marker says; None where there is none, or a broken one."""
+    try:
+        found = json.loads(marker.read_text("utf-8"))
+        return {name: str(found[name]) for name in ("id", "ledger")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """No other command works here meanwhile."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BulkError(
+                f"Another command (process {file.read().strip() or 'unknown'}) works on this output: wait for it, or "
+                "let several share the work by --ledger."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def _write_once(path: Path, content: dict[str, str]) -> None:
