@@ -150,10 +150,13 @@ WEBHOOKS = JOBS + "webhooks"
 """Sorted set: webhook -> Unix ms when it was handed in; those that are not delivered and not given up."""
 
 WEBHOOK_RECEIVERS = JOBS + "webhooks:receivers"
-"""Sorted set: receiver (scheme, host and port of a URL) -> Unix ms of its next attempt."""
+"""Sorted set: receiver (scheme, host and port of a URL) that is in `WEBHOOK_REACHED` -> Unix ms of its next attempt."""
 
-WEBHOOK_RECEIVERS_FAILING = JOBS + "webhooks:failing"
-"""As `WEBHOOK_RECEIVERS`, of those that were not reached at the last attempt."""
+WEBHOOK_UNPROVEN = JOBS + "webhooks:unproven"
+"""As `WEBHOOK_RECEIVERS`, of those that are new or were not reached at the last attempt."""
+
+WEBHOOK_REACHED = JOBS + "webhooks:reached"
+"""Sorted set: receiver that answered at the last attempt -> Unix ms when; of the last hour."""
 
 WEBHOOK_FAILURES = JOBS + "webhooks:failures"
 """Hash: receiver -> in how many attempts in a row it was not reached."""

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scheduler.keys import LANES, MODELS, WEBHOOK_RECEIVERS_FAILING, WEBHOOKS, ModelKeys
+from scheduler.keys import LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
 
 BATCH_TOKENS = Histogram(
     "millpond_batch_tokens",
@@ -74,7 +74,7 @@ class QueueCollector(Collector):
                 for name, count in self._redis.hgetall(keys.counters).items():
                     counters.add_metric([model, name.decode()], int(count))
             webhooks.add_metric([], self._redis.zcard(WEBHOOKS))
-            failing.add_metric([], self._redis.zcard(WEBHOOK_RECEIVERS_FAILING))
+            failing.add_metric([], self._redis.hlen(WEBHOOK_FAILURES))
         except (RedisError, OSError):
             up.add_metric([], 0)
             yield up

@@ -50,6 +50,9 @@ WEBHOOK_LEASE_MS = 60_000
 """A webhook whose delivery has not been heard of for so long is delivered anew: longer than an attempt may take, and
 Redis may be away after it, before what became of it is written down."""
 
+WEBHOOK_PROVEN_MS = 3_600_000
+"""A receiver that answered so lately is taken for one that does; another is asked by one attempt first."""
+
 WEBHOOK_KEPT_MS = 3_600_000
 """A webhook that has ended is remembered for so long, so that it is not delivered anew when it is handed in again."""
 

@@ -13,7 +13,7 @@ import msgpack
 
 from scheduler.keys import JOBS, WEBHOOKS
 from scheduler.lua import Argument, Step
-from scheduler.settings import WEBHOOK_KEPT_MS, WEBHOOK_LEASE_MS
+from scheduler.settings import WEBHOOK_KEPT_MS, WEBHOOK_LEASE_MS, WEBHOOK_PROVEN_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ClaimedWebhook:
         receiver: scheme, host and port of its URL.
         attempts: how many have failed.
         created_ms: Unix ms when it was handed in.
-        failing: whether the receiver was not reached at the last attempt.
+        unproven: whether the receiver is new, or was not reached at the last attempt.
     """
 
     webhook: Webhook
@@ -66,7 +66,7 @@ class ClaimedWebhook:
     receiver: str
     attempts: int
     created_ms: int
-    failing: bool
+    unproven: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Claims:
 
     Attributes:
         wait_seconds: until the next one is due that is not yet; None when there is none.
-        given_up: how many of failing receivers were found too old.
+        given_up: how many of receivers that are not reached were found too old.
     """
 
     webhooks: tuple[ClaimedWebhook, ...]
@@ -89,13 +89,13 @@ class Places:
 
     Attributes:
         free: in all.
-        free_for_failing: of receivers that were not reached at the last attempt.
+        free_for_unproven: of receivers that are new, or were not reached at the last attempt.
         per_receiver: at once, those that the process has included.
         held: receiver -> how many the process has.
     """
 
     free: int
-    free_for_failing: int
+    free_for_unproven: int
     per_receiver: int
     held: Mapping[str, int]
 
@@ -107,7 +107,7 @@ def claim(places: Places, oldest_ms: int) -> Step:
         oldest_ms: age at which a webhook to a receiver that is not reached is given up.
     """
     held = [value for pair in places.held.items() for value in pair]
-    limits = [places.free, places.free_for_failing, places.per_receiver, WEBHOOK_LEASE_MS, oldest_ms, WEBHOOK_KEPT_MS]
+    limits = [places.free, places.free_for_unproven, places.per_receiver, WEBHOOK_LEASE_MS, oldest_ms, WEBHOOK_KEPT_MS]
     return Step("claim_webhooks", [WEBHOOKS], [JOBS, *limits, *held], shared=("prelude", "outbox"))
 
 
@@ -128,10 +128,10 @@ def _claimed_webhook(
     payload: bytes,
     attempts: int,
     created_ms: int,
-    failing: int,
+    unproven: int,
 ) -> ClaimedWebhook:
     webhook = Webhook(webhook_id.decode(), url.decode(), tuple(msgpack.unpackb(secrets)), payload)
-    return ClaimedWebhook(webhook, claim_number, receiver.decode(), attempts, created_ms, bool(failing))
+    return ClaimedWebhook(webhook, claim_number, receiver.decode(), attempts, created_ms, bool(unproven))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +147,17 @@ class Rest:
     longest: float
 
 
-def settle(taken: ClaimedWebhook, end: End | None, retry_seconds: float, rest: Rest | None) -> Step:
+def settle(taken: ClaimedWebhook, end: End | None, retry_seconds: float, answered: bool | None, rest: Rest) -> Step:
     """Writes down what became of an attempt; its reply is 0 when it came too late to be taken.
 
     Args:
         end: how the webhook ended; None: it is tried again.
         retry_seconds: until then.
-        rest: of the receiver, when it was not reached; None: it was.
+        answered: whether the receiver did, whatever it said; None: it was not asked.
+        rest: of the receiver, if it did not.
     """
     about: list[Argument] = [JOBS, taken.webhook.webhook_id, taken.receiver, taken.claim]
     became: list[Argument] = [end or "", round(retry_seconds * 1000)]
-    rests = [round(rest.first * 1000), round(rest.longest * 1000)] if rest else ["", ""]
-    return Step("settle_webhook", [WEBHOOKS], [*about, *became, *rests, WEBHOOK_KEPT_MS], shared=("prelude", "outbox"))
+    receiver: list[Argument] = ["" if answered is None else int(answered)]
+    times = [round(rest.first * 1000), round(rest.longest * 1000), WEBHOOK_PROVEN_MS, WEBHOOK_KEPT_MS]
+    return Step("settle_webhook", [WEBHOOKS], [*about, *became, *receiver, *times], shared=("prelude", "outbox"))

@@ -47,14 +47,14 @@ class Limits:
     Attributes:
         attempts: at once, in all.
         per_receiver: of them to one host and port.
-        failing: of them to receivers that were not reached at the last attempt.
+        unproven: of them to receivers that are new, or were not reached at the last attempt.
         attempt_seconds: for one.
         stop_seconds: for those that run when the process stops; what does not end by then is sent again elsewhere.
     """
 
     attempts: int = 64
     per_receiver: int = 4
-    failing: int = 24
+    unproven: int = 24
     attempt_seconds: float = ATTEMPT_SECONDS
     stop_seconds: float = 5.0
     schedule: Schedule = field(default_factory=Schedule)
@@ -150,9 +150,9 @@ class Delivering:
     def _places(self) -> Places:
         limits, running = self._limits, self._running.values()
         free = limits.attempts - len(running)
-        failing = limits.failing - sum(each.failing for each in running)
+        unproven = limits.unproven - sum(each.unproven for each in running)
         held = Tally(each.receiver for each in running)
-        return Places(free, max(0, min(free, failing)), limits.per_receiver, held)
+        return Places(free, max(0, min(free, unproven)), limits.per_receiver, held)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
@@ -172,8 +172,7 @@ class Delivering:
             end = End.GIVEN_UP
         _tell(taken, attempted, end, pause)
         DELIVERIES.labels(end or "retried").inc()
-        rest = self._limits.schedule.rest if attempted.outcome is Outcome.UNREACHED else None
-        step = settle(taken, end, pause or 0.0, rest)
+        step = settle(taken, end, pause or 0.0, _answered(attempted.outcome), self._limits.schedule.rest)
         try:
             await persist(lambda: step.run(self._redis), SETTLE_SECONDS, "take what became of a webhook")
         except QueueUnavailableError as error:
@@ -186,6 +185,13 @@ class Delivering:
         for each in left:
             each.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def _answered(outcome: Outcome) -> bool | None:
+    """Whether the receiver answered; None: it was not asked."""
+    if outcome in (Outcome.FORBIDDEN, Outcome.UNSIGNED):
+        return None
+    return outcome is not Outcome.UNREACHED
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

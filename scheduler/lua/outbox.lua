@@ -8,8 +8,9 @@
 --                            created, attempts (that failed), claims, and once it has ended: outcome
 -- PREFIX webhooks            sorted set: id -> Unix ms when it was handed in; those that have not ended
 -- PREFIX webhooks:to:RECEIVER  sorted set: id -> Unix ms of its next attempt, or when the lease of one runs out
--- PREFIX webhooks:receivers  sorted set: receiver -> Unix ms of the next attempt of its first webhook
--- PREFIX webhooks:failing    the same, of the receivers that were not reached at the last attempt
+-- PREFIX webhooks:receivers  sorted set: receiver that was reached lately -> Unix ms of its next attempt
+-- PREFIX webhooks:unproven   the same, of receivers that are new or were not reached at the last attempt
+-- PREFIX webhooks:reached    sorted set: receiver that answered at the last attempt -> Unix ms when; of the last hour
 -- PREFIX webhooks:failures   hash: receiver -> how often in a row it was not reached
 -- PREFIX webhooks:new        channel: an id, when it is handed in
 --
@@ -18,20 +19,20 @@
 -- Writes down when a receiver's first webhook is due, but not before a time; forgets a receiver without any.
 local function schedule_receiver(prefix, receiver, not_before)
   local first = redis.call('ZRANGE', prefix .. 'webhooks:to:' .. receiver, 0, 0, 'WITHSCORES')
-  local healthy, failing = prefix .. 'webhooks:receivers', prefix .. 'webhooks:failing'
+  local proven, unproven = prefix .. 'webhooks:receivers', prefix .. 'webhooks:unproven'
   if not first[1] then
-    redis.call('ZREM', healthy, receiver)
-    redis.call('ZREM', failing, receiver)
+    redis.call('ZREM', proven, receiver)
+    redis.call('ZREM', unproven, receiver)
     redis.call('HDEL', prefix .. 'webhooks:failures', receiver)
     return
   end
   local due = math.max(tonumber(first[2]), not_before)
-  if redis.call('HEXISTS', prefix .. 'webhooks:failures', receiver) == 1 then
-    redis.call('ZREM', healthy, receiver)
-    redis.call('ZADD', failing, due, receiver)
+  if redis.call('ZSCORE', prefix .. 'webhooks:reached', receiver) then
+    redis.call('ZREM', unproven, receiver)
+    redis.call('ZADD', proven, due, receiver)
   else
-    redis.call('ZREM', failing, receiver)
-    redis.call('ZADD', healthy, due, receiver)
+    redis.call('ZREM', proven, receiver)
+    redis.call('ZADD', unproven, due, receiver)
   end
 end
 
@@ -61,7 +62,7 @@ local function post_webhook(prefix, packed)
     'created', now, 'attempts', 0)
   redis.call('ZADD', prefix .. 'webhooks', now, id)
   redis.call('ZADD', prefix .. 'webhooks:to:' .. receiver, now, id)
-  -- A receiver that is failing, or one with earlier webhooks, keeps its time.
+  -- One that is left alone for a while keeps its time.
   if redis.call('HEXISTS', prefix .. 'webhooks:failures', receiver) == 0 then
     schedule_receiver(prefix, receiver, 0)
   end

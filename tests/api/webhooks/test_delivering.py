@@ -59,7 +59,7 @@ async def ended(redis: Redis, webhook: Webhook) -> str:
 
 
 async def nothing_is_left(redis: Redis) -> bool:
-    left = (keys.WEBHOOKS, keys.WEBHOOK_RECEIVERS, keys.WEBHOOK_RECEIVERS_FAILING, keys.WEBHOOK_FAILURES)
+    left = (keys.WEBHOOKS, keys.WEBHOOK_RECEIVERS, keys.WEBHOOK_UNPROVEN, keys.WEBHOOK_FAILURES)
     return await redis.exists(*left) == 0
 
 
@@ -229,7 +229,7 @@ def test_dead_and_flooding_receivers_slow_nobody(clean_redis_url: str) -> None:
                 await until(lambda: len(flooding.got) == 8)
                 for number in range(8):
                     assert await ended(redis, news(flooding, f"f{number}")) == "delivered"
-                assert (dead.open, dead.most_open) == (4, 4)
+                assert (dead.open, dead.most_open) == (1, 1)
                 assert good.most_open <= 5  # four, and one whose end has not come here yet
             assert await redis.zcard(keys.WEBHOOKS) == 200
             await redis.aclose()
@@ -252,7 +252,7 @@ def test_a_webhook_whose_process_died_is_delivered_by_another_under_the_same_id(
             place = f"http://127.0.0.1:{receiver.port}"
             assert await redis.zscore(keys.webhooks_to(place), webhook.webhook_id) > time.time() * 1000 + 30_000
             await redis.zadd(keys.webhooks_to(place), {webhook.webhook_id: 1})  # the lease runs out
-            await redis.zadd(keys.WEBHOOK_RECEIVERS, {place: 1})
+            await redis.zadd(keys.WEBHOOK_UNPROVEN, {place: 1})
             async with delivering(clean_redis_url):
                 assert await ended(redis, webhook) == "delivered"
             assert [got.webhook_id for got in receiver.got] == [webhook.webhook_id] * 2
