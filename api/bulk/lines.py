@@ -17,11 +17,16 @@ class Lines:
         position: bytes from the start of the file to the end of the last line given.
     """
 
-    def __init__(self, file: BinaryIO, begin: int, end: int | None = None) -> None:
-        """Begins at a byte, and ends with the line that reaches another (None: with the file)."""
+    def __init__(self, file: BinaryIO, begin: int, end: int | None = None, seed: bytes = b"") -> None:
+        """Begins at a byte, and ends with the line that reaches another (None: with the file).
+
+        Args:
+            seed: what every digest covers beside the lines.
+        """
         self._file = file
         self._end = end
-        self._digest = hashlib.sha256()
+        self._seed = seed
+        self._digest = hashlib.sha256(seed)
         self.position = begin
         file.seek(begin)
 
@@ -42,7 +47,7 @@ class Lines:
 
     def taken_digest(self) -> str:
         """The sha256 (hex) of what has passed since the start or the last call."""
-        digest, self._digest = self._digest, hashlib.sha256()
+        digest, self._digest = self._digest, hashlib.sha256(self._seed)
         return digest.hexdigest()
 
     def _read(self) -> bytes:

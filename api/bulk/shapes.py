@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from api.bulk.cells import Cells
 from api.bulk.errors import BulkError
-from api.bulk.forms import FORMS, Cells, Form, Names, Request
+from api.bulk.forms import FORMS, Form, Names
+from api.bulk.requests import Request
 from api.bulk.results import EMBEDDING, SCORE, Columns, Entry, Outcome, Result
 from api.bulk.rows import Row, RowError
 from api.bulk.values import has, kind_of

@@ -53,6 +53,16 @@ def opened(path: str) -> BinaryIO:
         return cast("BinaryIO", system.open(name, "rb"))
 
 
+def state_of(path: str) -> str:
+    """What tells cheaply that a file is the one it was: size and time here, what the storage says of it elsewhere."""
+    with reading(path):
+        if is_url(path):
+            system, name = filesystem(path)
+            return str(system.ukey(name))
+        found = Path(path).stat()
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turns what the system says into one sentence that names the file."""

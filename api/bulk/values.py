@@ -172,10 +172,9 @@ def transcript_of(value: object, column: str) -> list[Message]:
     ]
 
 
-def turns_before(value: object, column: str, system: object = None) -> list[Message]:
-    """What was said before the answer: a prompt that is one text of the user, or messages."""
-    said = conversation_of(value, column) if is_conversation(value) else [_user(text_of(value, column))]
-    return [*_system(system), *said]
+def turns_of(value: object, column: str) -> list[Message]:
+    """A prompt that is one text of the user, or messages."""
+    return conversation_of(value, column) if is_conversation(value) else [user(text_of(value, column))]
 
 
 def answer_of(value: object, column: str) -> list[Message]:
@@ -185,9 +184,6 @@ def answer_of(value: object, column: str) -> list[Message]:
     return [{"role": "assistant", "content": text_of(value, column)}]
 
 
-def _user(text: str) -> Message:
+def user(text: str) -> Message:
+    """A message of the user."""
     return {"role": "user", "content": text}
-
-
-def _system(system: object) -> list[Message]:
-    return [{"role": "system", "content": text_of(system, "system")}] if system else []
