@@ -18,24 +18,6 @@ import psutil
 from api.bulk.workspace import SUFFIX
 
 WORDS = "where does the water go when it rains down over hill and mill and pond to sea"
-    "where",
-    "does",
-    "the",
-    "water",
-    "go",
-    "when",
-    "it",
-    "rains",
-    "down",
-    "over",
-    "hill",
-    "and",
-    "mill",
-    "and",
-    "pond",
-    "to",
-    "sea",
-]
 
 
 def conversations(count: int, seed: int = 5) -> list[bytes]:
