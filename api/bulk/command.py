@@ -1,8 +1,10 @@
 """`millpond score|embed|rerank`: from a command line to an exit status."""
 
 import asyncio
+import os
 import shlex
 import signal
+import sys
 from collections.abc import Sequence
 
 from api.bulk.arguments import BulkCommand, parse_bulk
@@ -24,6 +26,10 @@ def run(kind: str, arguments: Sequence[str]) -> int:
         return asyncio.run(_run(command))
     except BulkError as error:
         raise LaunchError(str(error)) from error
+    except BrokenPipeError:
+        # Who read along has gone, as `| head` does. What is done is done, and the same command goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
     except Interrupted:
         print(f"\nstopped; go on with the same command:\n  {shlex.join(['millpond', kind, *arguments])}", flush=True)
         return INTERRUPTED

@@ -90,12 +90,22 @@ def split(line: bytes) -> tuple[bytes, float]:
     return before + b"}", float(column.removesuffix(b"}"))
 
 
-def scores_of(client: httpx.Client, lines: Sequence[bytes]) -> list[float]:
-    """What plain calls of the reward route say."""
+def plain_scores(client: httpx.Client, lines: Sequence[bytes]) -> list[float]:
+    """What single calls of the reward route say."""
 
     def score(line: bytes) -> float:
         reply = client.post("/v1/chat/reward", json={"messages": json.loads(line)["messages"]})
         return float(reply.json()["data"][0]["score"][0])
 
-    with ThreadPoolExecutor(16) as threads:
+    with ThreadPoolExecutor(8) as threads:
         return list(threads.map(score, lines))
+
+
+def scores(client: httpx.Client, lines: Sequence[bytes]) -> list[float]:
+    """What calls of many rows say."""
+    found: list[float] = []
+    for begin in range(0, len(lines), 500):
+        rows = [{"messages": json.loads(line)["messages"]} for line in lines[begin : begin + 500]]
+        reply = client.post("/v1/rows", json={"model": None, "task": "score", "rows": rows})
+        found += [entry["score"][0] for entry in reply.json()["data"]]
+    return found
