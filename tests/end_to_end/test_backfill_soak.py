@@ -5,6 +5,7 @@ for the second. `-s` shows the figures.
 """
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -93,8 +94,7 @@ def test_twenty_kills_cost_no_row_and_double_none(checkpoint: Path, tmp_path: Pa
     process = begun(*command, log=tmp_path / "log")
     for kill in range(KILLS):
         due = (kill + 1) * CHUNKS // (KILLS + 1)
-        eventually(lambda due=due: chunks_done(broken) >= due or process.poll() is not None, 3600)  # type: ignore[misc]
-        assert process.poll() is None, (tmp_path / "log").read_text()
+        wait_for_chunks(process, broken, due)
         victim = VICTIMS[kill % len(VICTIMS)]
         print(f"{time.monotonic() - began:7.1f} s: {chunks_done(broken)} chunks are done, kill -9 {victim}", flush=True)
         if victim == "command":
@@ -102,8 +102,7 @@ def test_twenty_kills_cost_no_row_and_double_none(checkpoint: Path, tmp_path: Pa
             process.wait()
             process = begun(*command, log=tmp_path / "log")
         else:
-            found = eventually(lambda victim=victim: of_role(process.pid, victim), 120)  # type: ignore[misc]
-            found[0].kill()
+            kill_one(process.pid, victim)
     assert process.wait(7200) == 0, (tmp_path / "log").read_text()
     print(f"broken: {time.monotonic() - began:.0f} s")
 
@@ -119,6 +118,16 @@ def test_twenty_kills_cost_no_row_and_double_none(checkpoint: Path, tmp_path: Pa
             largest = max(largest, abs(wanted - found))
     print(f"largest difference of a score: {largest:g}")
     assert largest <= 1e-5
+
+
+def wait_for_chunks(process: "subprocess.Popen[str]", output: Path, count: int) -> None:
+    eventually(lambda: chunks_done(output) >= count or process.poll() is not None, 3600)
+    assert process.poll() is None, "the command has ended before"
+
+
+def kill_one(command: int, role: str) -> None:
+    """Kills a process of a role, as soon as there is one."""
+    eventually(lambda: of_role(command, role), 120)[0].kill()
 
 
 def of_role(command: int, role: str) -> list[psutil.Process]:
