@@ -175,6 +175,48 @@ def webhooks_to(receiver: str) -> str:
     return f"{JOBS}webhooks:to:{receiver}"
 
 
+OPEN_BATCHES = JOBS + "batches:open"
+"""Sorted set: batch that has not ended -> when it last got a place in the order of service, in Unix microseconds."""
+
+EXPIRING_FILES = JOBS + "files:expiring"
+"""Sorted set: file -> the Unix second at which it goes."""
+
+
+def file_key(file_id: str) -> str:
+    """Hash: owner, filename, bytes, purpose, created, expires (Unix seconds, 0: never)."""
+    return f"{JOBS}file:{file_id}"
+
+
+def files_of(owner: str) -> str:
+    """Sorted set: file -> the Unix microsecond at which it was made."""
+    return f"{JOBS}files:of:{quote(owner, safe='')}"
+
+
+def batch_key(batch_id: str) -> str:
+    """Hash: what was asked for, the state, the counts; see `scheduler/batches.py`."""
+    return f"{JOBS}batch:{batch_id}"
+
+
+def batch_claims(batch_id: str) -> str:
+    """Sorted set: a part of a batch that somebody has (a chunk's number, or a stage) -> Unix ms when its lease ends."""
+    return f"{JOBS}batch:{batch_id}:claims"
+
+
+def batch_holders(batch_id: str) -> str:
+    """Hash: the work of a batch -> the token of its last claim."""
+    return f"{JOBS}batch:{batch_id}:holders"
+
+
+def batch_chunks(batch_id: str) -> str:
+    """Hash: a chunk that is done -> the token of the claim whose part files hold it."""
+    return f"{JOBS}batch:{batch_id}:chunks"
+
+
+def batches_of(owner: str) -> str:
+    """Sorted set: batch -> the Unix microsecond at which it was made."""
+    return f"{JOBS}batches:of:{quote(owner, safe='')}"
+
+
 @dataclass(frozen=True)
 class TenantKeys:
     """The keys of one tenant whose use is limited. No model's hash tag holds a colon, so none is the same."""
