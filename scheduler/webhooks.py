@@ -24,5 +24,7 @@ class Webhook:
 
     def encode(self) -> bytes:
         """As the steps of jobs and batches take it (`lua/outbox.lua`)."""
-        packed: bytes = msgpack.packb([self.webhook_id, self.url, list(self.secrets), self.payload])
+        # Redis' own msgpack knows strings only, and takes them for the bytes they are.
+        fields = [self.webhook_id, self.url, list(self.secrets), self.payload]
+        packed: bytes = msgpack.packb(fields, use_bin_type=False)
         return packed
