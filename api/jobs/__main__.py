@@ -13,6 +13,7 @@ import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.jobs.running import run_jobs
 from api.options import Options
 from api.serving import Served
 from scheduler.logs import set_up_logging
@@ -27,7 +28,7 @@ Service = Callable[[FastAPI, asyncio.Event], Coroutine[Any, Any, None]]
 """Works until the event is set, then gives back what it holds and returns, within seconds. What it raises ends the
 process: only a fault that a new process cures."""
 
-SERVICES: tuple[Service, ...] = ()
+SERVICES: tuple[Service, ...] = (run_jobs,)
 
 
 def main() -> int:
