@@ -144,7 +144,29 @@ class ModelKeys:
 
 
 JOBS = PREFIX + "{jobs}:"
-"""What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them."""
+"""What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them.
+
+Those of jobs are made in `lua/jobs.lua`:
+
+    job:ID              hash: owner, key (digest of its idempotency key), path, lane, headers, body, webhook, place,
+                        status, created, expires, started, finished, kept (Unix ms each), attempts, runner (token of the
+                        claim that runs it), code, reply_headers, reply; with TTL once it has ended
+    job-ended:ID        string with TTL: the owner of a job that has ended; outlives its result
+    job-key:DIGEST      hash: id, fingerprint: what an idempotency key was used for; with the TTL of the job
+    jobs:waiting:OWNER  sorted set: id -> place among the owner's jobs, by lane and age
+    jobs:owners         sorted set: owner -> Unix microsecond from which it may be served
+    jobs:running        sorted set: id -> Unix ms at which its lease runs out
+    jobs:held           hash: owner -> how many of its jobs run
+    jobs:widths         hash: owner -> how many of its jobs may run at once, as its key said when it last submitted one
+    jobs:due            sorted set: id -> Unix ms at which it expires, or at which its result is forgotten
+    jobs:of:OWNER       sorted set: id -> number, in the order of acceptance
+    jobs:count          counter: the last number
+    jobs:counters       hash: submitted, and how many ended as what
+    jobs:coming         channel: a job waits
+    jobs:news           channel: the id of a job that has ended
+"""
+
+JOB_COUNTERS, JOBS_COMING, JOB_NEWS = JOBS + "jobs:counters", JOBS + "jobs:coming", JOBS + "jobs:news"
 
 WEBHOOKS = JOBS + "webhooks"
 """Sorted set: webhook -> Unix ms when it was handed in; those that are not delivered and not given up."""

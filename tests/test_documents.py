@@ -55,7 +55,7 @@ def test_the_index_of_dialects_has_the_routes_of_the_app_and_no_others() -> None
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    printed = re.findall(r"`((?:GET|POST) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
+    printed = re.findall(r"`((?:GET|POST|DELETE) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
     assert set(printed) == routes | OF_THE_FRAMEWORK
 
 

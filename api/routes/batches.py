@@ -5,7 +5,6 @@ import uuid
 
 import orjson
 from fastapi import APIRouter, Request
-from starlette.routing import Route
 
 from api.body import read_json
 from api.errors import ApiError, bad_request
@@ -97,23 +96,11 @@ async def _own_batch(request: Request, batch_id: str) -> BatchObject:
 
 def _check_endpoint(request: Request, endpoint: str) -> None:
     """Raises a 400 that lists the routes, when this one is not for lines of a batch."""
-    known = pooling_paths(request)
+    known = request.app.state.pooling_routes
     if endpoint not in known:
         raise bad_request(
-            f"endpoint is {endpoint!r}; batches are for {', '.join(known)}.", "endpoint", "invalid_endpoint"
+            f"endpoint is {endpoint!r}; batches are for {', '.join(sorted(known))}.", "endpoint", "invalid_endpoint"
         )
-
-
-def pooling_paths(request: Request) -> list[str]:
-    """The routes that a stored call may be for: those that take JSON by POST, and are not about stored calls."""
-    return [
-        route.path
-        for route in request.app.routes
-        if isinstance(route, Route) and "POST" in (route.methods or ()) and not route.path.startswith(_STORED)
-    ]
-
-
-_STORED = ("/v1/files", "/v1/batches", "/v1/jobs", "/ping")
 
 
 def _no_such_file(file_id: str) -> ApiError:
