@@ -73,7 +73,7 @@ class Storage:
 
     def read(self, name: str, begin: int | None = None, end: int | None = None) -> bytes:
         """A file, or the bytes of it from `begin` up to `end`; raises FileNotFoundError."""
-        found: bytes = self._files.cat_file(self._path(name), begin, end)
+        found: bytes = self._files.cat_file(self._path(name), start=begin, end=end)
         return found
 
     @contextmanager
