@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from redis.exceptions import RedisError
 
-from scheduler.keys import JOB_COUNTERS, JOBS
+from scheduler.keys import JOB_COUNTERS, JOB_NEWS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.load import TEXTS, is_right, right_vectors
 from tests.server import Millpond, client_of, redis_of, serving
@@ -108,8 +109,8 @@ def ended(server: Millpond) -> int:
         return 0
 
 
-def test_jobs_that_run_at_a_stop_wait_for_the_next_start() -> None:
-    with serving("--job-workers", "1") as server:
+def test_jobs_that_run_at_a_stop_wait_for_the_next_start_and_long_polls_end() -> None:
+    with serving("--job-workers", "1") as server, ThreadPoolExecutor(1) as pool:
         for each in server.role_processes("workers"):
             each.suspend()
         with client_of(server) as client:
@@ -125,6 +126,15 @@ def test_jobs_that_run_at_a_stop_wait_for_the_next_start() -> None:
             for each in server.role_processes("workers"):
                 each.resume()
             assert client.get(f"/v1/jobs/{job_id}", params={"wait": 30}).json()["status"] == "succeeded"
+            server.role_processes("workers")[0].suspend()
+            job_id = submitted(client, 1, "stop")
+            polling = pool.submit(client.get, f"/v1/jobs/{job_id}", params={"wait": 60})
+            with redis_of(server) as redis:
+                eventually(lambda: redis.pubsub_numsub(JOB_NEWS)[0][1] == 2)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert polling.result(20).json()["status"] in ("queued", "running")
+            assert time.monotonic() - began < 5
 
 
 @pytest.mark.soak

@@ -367,6 +367,17 @@ def test_a_job_of_a_revoked_key_fails_with_its_401(
         assert b"'gone'" in redis.hget(f"{JOBS}job:{job_id}", "reply")
 
 
+def test_a_job_that_ten_processes_did_not_survive_is_given_up(server: Millpond, ann: Caller) -> None:
+    with held_still(server):
+        for _ in range(64):
+            ann.submitted(EMBEDDINGS, BODY)
+        job_id = ann.submitted(EMBEDDINGS, BODY)
+        with redis_of(server) as redis:
+            redis.hset(f"{JOBS}job:{job_id}", "attempts", 10)
+    job = ann.ended(job_id)
+    assert (job["status"], job["status_code"], job["error"]["error"]["code"]) == ("failed", 500, "job_given_up")
+
+
 def prefer(caller: Caller, *values: str, path: str = EMBEDDINGS, body: Any = None, **headers: str) -> httpx.Response:
     lines = [("Prefer", value) for value in values] + [(k.replace("_", "-"), v) for k, v in headers.items()]
     return caller.http.post(path, json=BODY if body is None else body, headers=httpx.Headers(lines))
