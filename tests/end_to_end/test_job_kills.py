@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from scheduler.keys import JOB_COUNTERS, JOB_NEWS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.load import TEXTS, is_right, right_vectors
+from tests.end_to_end.waiting import metric
 from tests.server import Millpond, client_of, redis_of, serving
 
 ROLES = {"api": "api", "jobs": "api.jobs", "workers": "workers", "scheduler": "scheduler", "redis": "redis"}
@@ -80,6 +81,8 @@ def check_all_ended_right(server: Millpond, ids: Mapping[int, str], right: Mappi
             assert json.loads(reply.content) == job["result"]
             most = max(most, job["attempts"])
     assert counters(server) == {"submitted": len(ids), "succeeded": len(ids)}
+    assert metric(server, "millpond_jobs") == 0
+    assert metric(server, "millpond_jobs_ended_total", status="succeeded") == len(ids)
     with redis_of(server) as redis:
         assert not redis.exists(f"{JOBS}jobs:held"), "no owner is thought to have jobs running"
         assert redis.zcard(f"{JOBS}jobs:of:") == len(ids)

@@ -19,7 +19,7 @@ from scheduler.keys import JOB_COUNTERS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.job_calls import Caller, timeless
 from tests.end_to_end.pooling_routes import EMBEDDER, RERANKER, WAYS, Way, models_file
-from tests.end_to_end.waiting import held_still, taking
+from tests.end_to_end.waiting import held_still, metric, taking
 from tests.scheduler.test_durability import redis_with
 from tests.server import Millpond, redis_of, serving
 
@@ -182,6 +182,7 @@ def test_a_job_that_waits_tells_its_place_and_the_longer_it_has_the_later_to_ask
         waiting = [reply.json()["id"], ann.submitted(EMBEDDINGS, BODY), bob.submitted(EMBEDDINGS, BODY)]
         assert (reply.status_code, reply.json()["status"], reply.headers["retry-after"]) == (202, "queued", "1")
         assert ann.submit(EMBEDDINGS, BODY, lane="interactive").json()["position"] == 1
+        assert [metric(server, "millpond_jobs", status=each) for each in ("running", "queued")] == [64, 4]
         places = [caller.job(each)["position"] for caller, each in zip((ann, ann, bob), waiting, strict=True)]
         assert places == [2, 3, 1]
         done = ann.result(waiting[0])
