@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from scheduler.keys import JOB_COUNTERS, JOB_NEWS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.load import TEXTS, is_right, right_vectors
-from tests.end_to_end.waiting import metric
+from tests.end_to_end.waiting import held_still, metric
 from tests.server import Millpond, client_of, redis_of, serving
 
 ROLES = {"api": "api", "jobs": "api.jobs", "workers": "workers", "scheduler": "scheduler", "redis": "redis"}
@@ -61,13 +61,6 @@ def counters(server: Millpond) -> dict[str, int]:
         return {name.decode(): int(count) for name, count in redis.hgetall(JOB_COUNTERS).items()}
 
 
-def unfinished(server: Millpond) -> int:
-    """How many jobs wait or run."""
-    with redis_of(server) as redis:
-        waiting: int = redis.zcard(f"{JOBS}jobs:waiting:")
-        return waiting + int(redis.zcard(f"{JOBS}jobs:running"))
-
-
 def check_all_ended_right(server: Millpond, ids: Mapping[int, str], right: Mapping[str, np.ndarray]) -> int:
     """Every job has succeeded with its own vectors, and was counted once; the most attempts that one took."""
     assert len(set(ids.values())) == len(ids)
@@ -94,10 +87,14 @@ def test_killed_roles_cost_no_job(server: Millpond) -> None:
     for role in ("jobs", "workers", "redis"):
         said = len(server.lines)
         numbers = range(len(ids), len(ids) + 200)
-        with client_of(server) as client, ThreadPoolExecutor(8) as pool:
-            ids.update(zip(numbers, pool.map(lambda number: submitted(client, number, run), numbers), strict=True))
-        assert unfinished(server), "the kill comes in the middle"
-        server.kill(ROLES[role])
+        with held_still(server):
+            with client_of(server) as client, ThreadPoolExecutor(8) as pool:
+                ids.update(zip(numbers, pool.map(lambda number: submitted(client, number, run), numbers), strict=True))
+            eventually(lambda: metric(server, "millpond_jobs", status="running") == 128)
+            if role != "workers":
+                server.kill(ROLES[role])
+        if role == "workers":
+            server.kill(ROLES[role])
         server.wait_for_line(r"ended \(killed by SIGKILL\): starting it again", since=said)
         eventually(lambda: ended(server) == len(ids), 60)
     most = check_all_ended_right(server, ids, right)
