@@ -166,7 +166,8 @@ Those of jobs are made in `lua/jobs.lua`:
     jobs:news           channel: the id of a job that has ended
 """
 
-JOB_COUNTERS, JOBS_COMING, JOB_NEWS = JOBS + "jobs:counters", JOBS + "jobs:coming", JOBS + "jobs:news"
+JOB_COUNTERS, JOBS_RUNNING = JOBS + "jobs:counters", JOBS + "jobs:running"
+JOBS_COMING, JOB_NEWS = JOBS + "jobs:coming", JOBS + "jobs:news"
 
 WEBHOOKS = JOBS + "webhooks"
 """Sorted set: webhook -> Unix ms when it was handed in; those that are not delivered and not given up."""

@@ -30,7 +30,7 @@ Service = Callable[[FastAPI, asyncio.Event], Coroutine[Any, Any, None]]
 """Works until the event is set, then gives back what it holds and returns, within seconds. What it raises ends the
 process: only a fault that a new process cures."""
 
-SERVICES: tuple[Service, ...] = (deliver_webhooks, run_batches, run_jobs)
+SERVICES: tuple[Service, ...] = (run_jobs, run_batches, deliver_webhooks)
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -35,6 +35,9 @@ from scheduler.jobs import NO_REPLY, FoundJob, Job, JobStatus, NewJob
 from scheduler.results import ENQUEUE_SECONDS
 
 router = APIRouter()
+
+Suffices = Callable[[FoundJob], bool]
+"""Whether a job has come as far as its caller waits for."""
 
 MOST_RETRY_AFTER = 30
 """Seconds after which a caller is told to ask again, at most: a tenth of the time that it has waited, at least one."""
@@ -180,12 +183,12 @@ def result_response(found: FoundJob, headers: Mapping[str, str] | None = None) -
     )
 
 
-async def _waited(request: Request, job_id: str, suffices: Any) -> FoundJob:
+async def _waited(request: Request, job_id: str, suffices: Suffices) -> FoundJob:
     query = WaitQuery.parse(dict(request.query_params))
     return await watched(request, job_id, query.wait, suffices)
 
 
-async def watched(request: Request, job_id: str, seconds: float, suffices: Any) -> FoundJob:
+async def watched(request: Request, job_id: str, seconds: float, suffices: Suffices) -> FoundJob:
     """A job with its reply when it suffices, or as it is after so many seconds; raises as `found_job` does."""
 
     async def look() -> FoundJob:

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from redis.exceptions import RedisError
 
-from scheduler.keys import JOB_COUNTERS, JOBS
+from scheduler.keys import JOB_COUNTERS, JOB_NEWS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.load import TEXTS, is_right, right_vectors
+from tests.end_to_end.waiting import held_still, metric
 from tests.server import Millpond, client_of, redis_of, serving
 
 ROLES = {"api": "api", "jobs": "api.jobs", "workers": "workers", "scheduler": "scheduler", "redis": "redis"}
@@ -59,13 +61,6 @@ def counters(server: Millpond) -> dict[str, int]:
         return {name.decode(): int(count) for name, count in redis.hgetall(JOB_COUNTERS).items()}
 
 
-def unfinished(server: Millpond) -> int:
-    """How many jobs wait or run."""
-    with redis_of(server) as redis:
-        waiting: int = redis.zcard(f"{JOBS}jobs:waiting:")
-        return waiting + int(redis.zcard(f"{JOBS}jobs:running"))
-
-
 def check_all_ended_right(server: Millpond, ids: Mapping[int, str], right: Mapping[str, np.ndarray]) -> int:
     """Every job has succeeded with its own vectors, and was counted once; the most attempts that one took."""
     assert len(set(ids.values())) == len(ids)
@@ -79,6 +74,8 @@ def check_all_ended_right(server: Millpond, ids: Mapping[int, str], right: Mappi
             assert json.loads(reply.content) == job["result"]
             most = max(most, job["attempts"])
     assert counters(server) == {"submitted": len(ids), "succeeded": len(ids)}
+    assert metric(server, "millpond_jobs") == 0
+    assert metric(server, "millpond_jobs_ended_total", status="succeeded") == len(ids)
     with redis_of(server) as redis:
         assert not redis.exists(f"{JOBS}jobs:held"), "no owner is thought to have jobs running"
         assert redis.zcard(f"{JOBS}jobs:of:") == len(ids)
@@ -90,10 +87,14 @@ def test_killed_roles_cost_no_job(server: Millpond) -> None:
     for role in ("jobs", "workers", "redis"):
         said = len(server.lines)
         numbers = range(len(ids), len(ids) + 200)
-        with client_of(server) as client, ThreadPoolExecutor(8) as pool:
-            ids.update(zip(numbers, pool.map(lambda number: submitted(client, number, run), numbers), strict=True))
-        assert unfinished(server), "the kill comes in the middle"
-        server.kill(ROLES[role])
+        with held_still(server):
+            with client_of(server) as client, ThreadPoolExecutor(8) as pool:
+                ids.update(zip(numbers, pool.map(lambda number: submitted(client, number, run), numbers), strict=True))
+            eventually(lambda: metric(server, "millpond_jobs", status="running") == 128)
+            if role != "workers":
+                server.kill(ROLES[role])
+        if role == "workers":
+            server.kill(ROLES[role])
         server.wait_for_line(r"ended \(killed by SIGKILL\): starting it again", since=said)
         eventually(lambda: ended(server) == len(ids), 60)
     most = check_all_ended_right(server, ids, right)
@@ -108,8 +109,8 @@ def ended(server: Millpond) -> int:
         return 0
 
 
-def test_jobs_that_run_at_a_stop_wait_for_the_next_start() -> None:
-    with serving("--job-workers", "1") as server:
+def test_jobs_that_run_at_a_stop_wait_for_the_next_start_and_long_polls_end() -> None:
+    with serving("--job-workers", "1") as server, ThreadPoolExecutor(1) as pool:
         for each in server.role_processes("workers"):
             each.suspend()
         with client_of(server) as client:
@@ -125,6 +126,15 @@ def test_jobs_that_run_at_a_stop_wait_for_the_next_start() -> None:
             for each in server.role_processes("workers"):
                 each.resume()
             assert client.get(f"/v1/jobs/{job_id}", params={"wait": 30}).json()["status"] == "succeeded"
+            server.role_processes("workers")[0].suspend()
+            job_id = submitted(client, 1, "stop")
+            polling = pool.submit(client.get, f"/v1/jobs/{job_id}", params={"wait": 60})
+            with redis_of(server) as redis:
+                eventually(lambda: redis.pubsub_numsub(JOB_NEWS)[0][1] == 2)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert polling.result(20).json()["status"] in ("queued", "running")
+            assert time.monotonic() - began < 5
 
 
 @pytest.mark.soak

@@ -19,7 +19,7 @@ from scheduler.keys import JOB_COUNTERS, JOBS
 from tests.conftest import eventually
 from tests.end_to_end.job_calls import Caller, timeless
 from tests.end_to_end.pooling_routes import EMBEDDER, RERANKER, WAYS, Way, models_file
-from tests.end_to_end.waiting import held_still, taking
+from tests.end_to_end.waiting import held_still, metric, taking
 from tests.scheduler.test_durability import redis_with
 from tests.server import Millpond, redis_of, serving
 
@@ -83,9 +83,10 @@ def bob(callers: dict[str, Caller]) -> Caller:
     return callers["bob"]
 
 
-def counted(server: Millpond) -> dict[str, int]:
+def submissions(server: Millpond) -> int:
+    """How many jobs there have been."""
     with redis_of(server) as redis:
-        return {name.decode(): int(count) for name, count in redis.hgetall(JOB_COUNTERS).items()}
+        return int(redis.hget(JOB_COUNTERS, "submitted") or 0)
 
 
 @pytest.mark.parametrize("way", WAYS_SERVED, ids=str)
@@ -139,12 +140,12 @@ def test_a_framed_reply_is_fetched_as_it_is(ann: Caller) -> None:
 def test_what_could_never_pass_is_refused_at_once(
     server: Millpond, ann: Caller, fields: dict[str, Any], status: int, param: str | None, said: str
 ) -> None:
-    before = counted(server)["submitted"]
+    before = submissions(server)
     reply = ann.http.post("/v1/jobs", json=fields)
     assert reply.status_code == status, reply.text
     assert reply.json()["error"]["param"] == param
     assert said in reply.json()["error"]["message"]
-    assert counted(server)["submitted"] == before
+    assert submissions(server) == before
 
 
 def test_a_body_that_nests_too_deeply_to_be_kept_is_refused(ann: Caller) -> None:
@@ -182,6 +183,7 @@ def test_a_job_that_waits_tells_its_place_and_the_longer_it_has_the_later_to_ask
         waiting = [reply.json()["id"], ann.submitted(EMBEDDINGS, BODY), bob.submitted(EMBEDDINGS, BODY)]
         assert (reply.status_code, reply.json()["status"], reply.headers["retry-after"]) == (202, "queued", "1")
         assert ann.submit(EMBEDDINGS, BODY, lane="interactive").json()["position"] == 1
+        assert [metric(server, "millpond_jobs", status=each) for each in ("running", "queued")] == [64, 4]
         places = [caller.job(each)["position"] for caller, each in zip((ann, ann, bob), waiting, strict=True)]
         assert places == [2, 3, 1]
         done = ann.result(waiting[0])
@@ -315,14 +317,14 @@ def test_jobs_are_listed_in_pages(server: Millpond, callers: dict[str, Caller]) 
 
 
 def test_fifty_submissions_at_once_with_one_idempotency_key_are_one_job(server: Millpond, ann: Caller) -> None:
-    before, key = counted(server)["submitted"], str(uuid.uuid4())
+    before, key = submissions(server), str(uuid.uuid4())
     with ThreadPoolExecutor(50) as pool:
         headers = {"Idempotency-Key": key}
         replies = list(pool.map(lambda _: ann.submit(EMBEDDINGS, BODY, headers=headers), range(50)))
     assert {each.status_code for each in replies} <= {200, 202}
     (job_id,) = {each.json()["id"] for each in replies}
     assert sum("idempotent-replayed" not in each.headers for each in replies) == 1
-    assert counted(server)["submitted"] == before + 1
+    assert submissions(server) == before + 1
     ann.ended(job_id)
     again = ann.submit(EMBEDDINGS, BODY, headers=headers)
     assert (again.status_code, again.json()["id"], again.json()["status"]) == (200, job_id, "succeeded")
@@ -367,6 +369,17 @@ def test_a_job_of_a_revoked_key_fails_with_its_401(
         assert b"'gone'" in redis.hget(f"{JOBS}job:{job_id}", "reply")
 
 
+def test_a_job_that_ten_processes_did_not_survive_is_given_up(server: Millpond, ann: Caller) -> None:
+    with held_still(server):
+        for _ in range(64):
+            ann.submitted(EMBEDDINGS, BODY)
+        job_id = ann.submitted(EMBEDDINGS, BODY)
+        with redis_of(server) as redis:
+            redis.hset(f"{JOBS}job:{job_id}", "attempts", 10)
+    job = ann.ended(job_id)
+    assert (job["status"], job["status_code"], job["error"]["error"]["code"]) == ("failed", 500, "job_given_up")
+
+
 def prefer(caller: Caller, *values: str, path: str = EMBEDDINGS, body: Any = None, **headers: str) -> httpx.Response:
     lines = [("Prefer", value) for value in values] + [(k.replace("_", "-"), v) for k, v in headers.items()]
     return caller.http.post(path, json=BODY if body is None else body, headers=httpx.Headers(lines))
@@ -407,13 +420,13 @@ def test_a_call_that_waits_no_longer_is_told_where_its_job_is(server: Millpond, 
 
 
 def test_preferences_that_ask_for_nothing_known_change_nothing(server: Millpond, ann: Caller) -> None:
-    before = counted(server)["submitted"]
+    before = submissions(server)
     for value in ("handling=lenient", "wait", "wait=soon", "wait=-1", "", ",;=,", "return=minimal"):
         reply = prefer(ann, value)
         assert reply.status_code == 200, reply.text
         assert "preference-applied" not in reply.headers
     assert ann.http.post("/tokenize", json={"prompt": "a"}, headers={"Prefer": "respond-async"}).status_code == 200
-    assert counted(server)["submitted"] == before
+    assert submissions(server) == before
 
 
 @pytest.mark.parametrize(
