@@ -59,16 +59,30 @@ class PoolingCall:
 async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     """What the model gives for each sequence, little-endian float32: a vector, or the rows of a result end to end.
 
+    Raises:
+        ApiError: as `pooled_each`, or what became of an item.
+        Rehearsed: as `pooled_each`.
+    """
+    vectors = []
+    for index, result in enumerate(await pooled_each(request, call)):
+        if isinstance(result, Failure):
+            raise failure_error(call.sequences, index, result)
+        vectors.append(result.data)
+    return vectors
+
+
+async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
+    """What became of each sequence: its vector as of `pooled`, or why it has none.
+
     When the caller disconnects, or the awaiting task is cancelled at its deadline, the request is abandoned: what has
     not run yet never will.
 
     Raises:
         ApiError: 499 when the caller left, 400 for a lane that there is not or what the model cannot do, 413 for what
-            would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached, or
-            what became of an item.
+            would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached.
         Rehearsed: it was only asked whether the call could run, and it could.
     """
-    state, timings, lane = state_of(request), timings_of(request), _lane(request)
+    state, timings, lane = state_of(request), timings_of(request), lane_of(request)
     caller = caller_of(request)
     caller.check_lane(lane)
     check_possible(call, state.options.max_response_bytes)
@@ -82,17 +96,12 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
         results = await _results(request, call.model, lane, items)
-    vectors = []
-    for index, result in enumerate(results):
-        if isinstance(result, Failure):
-            raise _failure(call.sequences, index, result)
-        assert isinstance(result, Vector)
-        vectors.append(result)
     # Those of the item that came back last, as far as the worker's clocks tell.
-    last = max(vectors, key=lambda vector: vector.queued_us + vector.forward_us)
+    vectors = (result for result in results if isinstance(result, Vector))
+    last = max(vectors, key=lambda vector: vector.queued_us + vector.forward_us, default=Vector(b""))
     timings.add("queue", last.queued_us / 1e6)
     timings.add("inference", last.forward_us / 1e6)
-    return [vector.data for vector in vectors]
+    return results
 
 
 async def _results(request: Request, model: ServedModel, lane: Lane, items: Sequence[Item]) -> list[Result]:
@@ -157,7 +166,8 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, tenant: str) ->
     ]
 
 
-def _lane(request: Request) -> Lane:
+def lane_of(request: Request) -> Lane:
+    """The lane that a request names; raises a 400 for one that there is not."""
     given = request.headers.get(LANE_HEADER, Lane.INTERACTIVE)
     if given not in list(Lane):
         raise bad_request(f"{LANE_HEADER} is {given!r}; it must be one of {', '.join(Lane)}.", LANE_HEADER)
@@ -169,7 +179,8 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _failure(sequences: Sequences, index: int, failure: Failure) -> ApiError:
+def failure_error(sequences: Sequences, index: int, failure: Failure) -> ApiError:
+    """The error for an item that the queue has given up."""
     # The queue has tried before: a client that tries again by itself would only take more workers down.
     return ApiError(
         failure.status,

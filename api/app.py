@@ -25,7 +25,7 @@ from api.protocol.reranking import RerankError, rerank_error
 from api.protocol.tokens import TeiError, tei_error
 from api.protocol.vllm import VllmError, vllm_error
 from api.rendering import Sandbox
-from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, tei, tokens, vllm
+from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, rows, tei, tokens, vllm
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -45,6 +45,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(tei.router, tei_error, TeiError),
     Dialect(infinity.router),
     Dialect(openrlhf.router),
+    Dialect(rows.router),
     Dialect(models.router),
     Dialect(health.router),
 )

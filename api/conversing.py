@@ -1,5 +1,6 @@
 """From the messages of a request to one sequence: rendered by the chat template, then tokenised."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +104,8 @@ async def tokenized_conversation(
 
         def encoded() -> TokenIds:
             shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit else text
-            return tokenizer.encode_rendered(shortened, add_special_tokens)
+            (ids,) = tokenizer.encode_rendered([shortened], add_special_tokens)
+            return ids
 
         return TokenizedConversation(await model.aside(len(text), encoded), text)
 
@@ -117,8 +119,13 @@ def _check(call: ConversationRequest, renderer: Renderer) -> None:
         )
     if call.chat_template is not None:
         _check_template(call.chat_template, renderer)
+    check_variables(call.chat_template_kwargs)
+
+
+def check_variables(variables: Mapping[str, object] | None) -> None:
+    """Raises a 400 for `chat_template_kwargs` that would set what has a field of its own."""
     for name in OWN_VARIABLES:
-        if name in (call.chat_template_kwargs or {}):
+        if name in (variables or {}):
             raise bad_request(
                 f"chat_template_kwargs has {name}, which it cannot set: leave it out there.", "chat_template_kwargs"
             )

@@ -21,7 +21,9 @@ from pydantic import (
     field_validator,
 )
 
+from api.addresses import Reachable
 from api.errors import LaunchError
+from api.webhooks.signing import secret_bytes
 
 SERVE, API, SCHEDULER, WORKER = "serve", "api", "scheduler", "worker"
 INSPECT, KEYS = "inspect", "keys"
@@ -172,7 +174,8 @@ class Options(BaseModel):
         (), description="whsec_... with which webhooks are signed; repeated: with each, so that secrets can be changed"
     )
     webhook_allow: Annotated[tuple[str, ...], Shown("jobs", "HOST|NETWORK", (SERVE, API), repeated=True)] = Field(
-        (), description="receivers of webhooks that may be on this machine or in a private network: 10.1.2.0/24, a name"
+        (),
+        description="receivers of webhooks that may be on this machine or in a private network: 10.1.2.0/24, NAME:PORT",
     )
 
     data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, KEYS))] = Field(
@@ -216,6 +219,19 @@ class Options(BaseModel):
     def _apart(cls, given: str | Sequence[str]) -> list[str]:
         values = [given] if isinstance(given, str) else given
         return [each.strip() for value in values for each in str(value).split(",") if each.strip()]
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secrets_to_sign_with(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            secret_bytes(secret.get_secret_value())
+        return secrets
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _places(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        Reachable.parse(entries)
+        return entries
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -118,7 +118,26 @@ class Renderer:
         variables: Mapping[str, Any] | None = None,
         template: str | None = None,
     ) -> str:
-        """The messages as one text.
+        """The messages as one text; see `render_many`."""
+        (text,) = await self.render_many(
+            [messages],
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables,
+            template=template,
+        )
+        return text
+
+    async def render_many(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+        template: str | None = None,
+    ) -> list[str]:
+        """Conversations as one text each, on one way to a process and back.
 
         Args:
             variables: what else the template may look at (`chat_template_kwargs`).
@@ -134,13 +153,12 @@ class Renderer:
             origin,
             self._special_tokens,
             USER,
-            [messages],
+            conversations,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             variables=variables or {},
         )
-        (text,) = await self._sandbox.render(job)
-        return text
+        return await self._sandbox.render(job)
 
 
 def origin_of(template: ChatTemplate) -> Origin:

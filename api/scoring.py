@@ -1,6 +1,6 @@
 """How relevant documents are to queries, for every dialect that asks: by a cross encoder, or by likeness."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from api.answering import PoolingCall, pooled
-from api.embedding import check_embeds, cosines, embedded, stacked
+from api.embedding import check_embeds, cosines, stacked
 from api.errors import ApiError, bad_request
 from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
 from api.serving import ServedModel
@@ -58,6 +58,22 @@ class Relevance:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Queries and documents as sequences, before they are queued.
+
+    Attributes:
+        pooling_activation: of the pooled rows, other than the model's own.
+        activation: what the scores have been through, by name.
+        scores: makes them of what is pooled: for each document of each group, in order, float32 [n].
+    """
+
+    sequences: Sequences
+    pooling_activation: Activation | None
+    activation: str
+    scores: Callable[[Sequence[bytes]], NDArray[np.float32]]
+
+
 async def relevance(
     request: Request,
     model: ServedModel,
@@ -68,7 +84,22 @@ async def relevance(
     activate: bool | None = None,
     priority: int = 0,
 ) -> Relevance:
-    """Scores of each query with each of its documents, one micro-batch's items or more.
+    """Scores of each query with each of its documents, one micro-batch's items or more; raises as `comparison` does."""
+    made = await comparison(request, model, groups, truncation, fields=fields, activate=activate)
+    call = PoolingCall(model, made.sequences, activation=made.pooling_activation, priority=priority)
+    return Relevance(made.scores(await pooled(request, call)), made.activation, made.sequences.tokens)
+
+
+async def comparison(
+    request: Request,
+    model: ServedModel,
+    groups: Sequence[Group],
+    truncation: Truncation,
+    *,
+    fields: PairFields | None = None,
+    activate: bool | None = None,
+) -> Comparison:
+    """Each query with each of its documents, as sequences.
 
     A cross encoder reads both together. An embedding model reads each alone, and the score is the cosine.
 
@@ -86,8 +117,8 @@ async def relevance(
             f"instruction has no place in what {model.name} reads: leave it out.", "instruction", "not_supported"
         )
     if "score" in model.spec.tasks:
-        return await _by_cross_encoder(request, model, groups, truncation, fields, activate, priority)
-    return await _by_likeness(request, model, groups, truncation, fields, priority)
+        return _by_cross_encoder(model, await _paired(request, model, groups, truncation, fields), activate)
+    return await _by_likeness(request, model, groups, truncation, fields)
 
 
 def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -> None:
@@ -105,26 +136,18 @@ def _check_size(request: Request, groups: Sequence[Group], fields: PairFields) -
         )
 
 
-async def _by_cross_encoder(
-    request: Request,
-    model: ServedModel,
-    groups: Sequence[Group],
-    truncation: Truncation,
-    fields: PairFields,
-    activate: bool | None,
-    priority: int,
-) -> Relevance:
-    sequences = await _paired(request, model, groups, truncation, fields)
+def _by_cross_encoder(model: ServedModel, sequences: Sequences, activate: bool | None) -> Comparison:
     spec = model.spec
     wanted = None if activate is not False else Activation.NONE
-    rows = await pooled(request, PoolingCall(model, sequences, activation=wanted, priority=priority))
-    scores: Scores = np.frombuffer(b"".join(rows), "<f4")
     activation = wanted or spec.pooler.activation
     # Where nobody states one, a sigmoid makes a relevance of a raw score, as in Sentence Transformers' CrossEncoder.
-    if activation is Activation.NONE and (activate or (activate is None and not spec.activation_stated)):
-        activation = Activation.SIGMOID
-        scores = activated(scores, activation)
-    return Relevance(scores, str(activation), sequences.tokens)
+    adds_sigmoid = activation is Activation.NONE and (activate or (activate is None and not spec.activation_stated))
+
+    def scores(rows: Sequence[bytes]) -> Scores:
+        raw: Scores = np.frombuffer(b"".join(rows), "<f4")
+        return activated(raw, Activation.SIGMOID) if adds_sigmoid else raw
+
+    return Comparison(sequences, wanted, str(Activation.SIGMOID if adds_sigmoid else activation), scores)
 
 
 async def _paired(
@@ -172,18 +195,20 @@ async def _by_likeness(
     groups: Sequence[Group],
     truncation: Truncation,
     fields: PairFields,
-    priority: int,
-) -> Relevance:
+) -> Comparison:
     check_embeds(model)
     timings = timings_of(request)
     asked = await texts_within(timings, model, fields.query, [group.query for group in groups], truncation)
     documents = [text for group in groups for text in group.documents]
     read = await texts_within(timings, model, fields.documents, documents, _of_documents(truncation, model))
     both = Sequences(fields.documents, [*asked.ids, *read.ids], cut=asked.cut + read.cut)
-    vectors = stacked(await embedded(request, model, both, priority=priority))
     owners = np.repeat(np.arange(len(groups)), [len(group.documents) for group in groups])
-    scores = cosines(vectors[: len(groups)][owners], vectors[len(groups) :])
-    return Relevance(scores, COSINE, both.tokens)
+
+    def scores(rows: Sequence[bytes]) -> NDArray[np.float32]:
+        vectors = stacked(rows)
+        return cosines(vectors[: len(groups)][owners], vectors[len(groups) :])
+
+    return Comparison(both, None, COSINE, scores)
 
 
 def _of_documents(truncation: Truncation, model: ServedModel) -> Truncation:

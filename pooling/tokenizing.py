@@ -127,13 +127,16 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
-    def encode_rendered(self, text: str, add_special_tokens: bool) -> TokenIds:
-        """The token ids of a chat template's text, int32 [n]: special tokens that it begins with are not put twice."""
-        (ids,) = self.encode([text], add_special_tokens)
+    def encode_rendered(self, texts: Sequence[str], add_special_tokens: bool) -> list[TokenIds]:
+        """The token ids of each text that a chat template wrote, int32 [n].
+
+        Special tokens that it begins with are not put twice.
+        """
+        found = self.encode(texts, add_special_tokens)
+        if not add_special_tokens:
+            return found
         twice = np.tile(self._prefix, 2)
-        if add_special_tokens and np.array_equal(ids[: len(twice)], twice):
-            return ids[len(self._prefix) :]
-        return ids
+        return [ids[len(self._prefix) :] if np.array_equal(ids[: len(twice)], twice) else ids for ids in found]
 
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
         """The tokens of each text with their places in it."""

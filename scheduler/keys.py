@@ -146,6 +146,34 @@ class ModelKeys:
 JOBS = PREFIX + "{jobs}:"
 """What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them."""
 
+WEBHOOKS = JOBS + "webhooks"
+"""Sorted set: webhook -> Unix ms when it was handed in; those that are not delivered and not given up."""
+
+WEBHOOK_RECEIVERS = JOBS + "webhooks:receivers"
+"""Sorted set: receiver (scheme, host and port of a URL) that is in `WEBHOOK_REACHED` -> Unix ms of its next attempt."""
+
+WEBHOOK_UNPROVEN = JOBS + "webhooks:unproven"
+"""As `WEBHOOK_RECEIVERS`, of those that are new or were not reached at the last attempt."""
+
+WEBHOOK_REACHED = JOBS + "webhooks:reached"
+"""Sorted set: receiver that answered at the last attempt -> Unix ms when; of the last hour."""
+
+WEBHOOK_FAILURES = JOBS + "webhooks:failures"
+"""Hash: receiver -> in how many attempts in a row it was not reached."""
+
+NEW_WEBHOOK_CHANNEL = JOBS + "webhooks:new"
+"""Channel: a webhook's id, when it is handed in."""
+
+
+def webhook(webhook_id: str) -> str:
+    """Hash, with TTL once it has ended: receiver, url, secrets, payload, created, attempts, claims, outcome."""
+    return f"{JOBS}webhook:{webhook_id}"
+
+
+def webhooks_to(receiver: str) -> str:
+    """Sorted set: webhook -> Unix ms of its next attempt, or of the end of the lease of the one that runs."""
+    return f"{JOBS}webhooks:to:{receiver}"
+
 
 @dataclass(frozen=True)
 class TenantKeys:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scheduler.keys import LANES, MODELS, ModelKeys
+from scheduler.keys import LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
 
 BATCH_TOKENS = Histogram(
     "millpond_batch_tokens",
@@ -54,6 +54,10 @@ class QueueCollector(Collector):
         leases = GaugeMetricFamily("millpond_leases", "Micro-batches sent or running.", labels=["model"])
         letters = GaugeMetricFamily("millpond_dead_letters", "Items given up on and kept.", labels=["model"])
         counters = CounterMetricFamily("millpond_queue", OUTCOMES_HELP, labels=["model", "outcome"])
+        webhooks = GaugeMetricFamily("millpond_webhooks_waiting", "Webhooks that are not delivered and not given up.")
+        failing = GaugeMetricFamily(
+            "millpond_webhook_receivers_failing", "Receivers of waiting webhooks that were not reached lately."
+        )
         up = GaugeMetricFamily("millpond_redis_up", "1 while Redis answers.")
         try:
             for model in sorted(member.decode() for member in self._redis.smembers(MODELS)):
@@ -69,12 +73,14 @@ class QueueCollector(Collector):
                 letters.add_metric([model], self._redis.xlen(keys.dead_letters))
                 for name, count in self._redis.hgetall(keys.counters).items():
                     counters.add_metric([model, name.decode()], int(count))
+            webhooks.add_metric([], self._redis.zcard(WEBHOOKS))
+            failing.add_metric([], self._redis.hlen(WEBHOOK_FAILURES))
         except (RedisError, OSError):
             up.add_metric([], 0)
             yield up
             return
         up.add_metric([], 1)
-        yield from (up, depth, age, workers, leases, letters, counters)
+        yield from (up, depth, age, workers, leases, letters, counters, webhooks, failing)
 
 
 def _age(first: list[Any]) -> float:

@@ -46,6 +46,16 @@ ATTEMPTS_ALLOWED = 3
 
 DEAD_LETTERS_KEPT = 10_000
 
+WEBHOOK_LEASE_MS = 60_000
+"""A webhook whose delivery has not been heard of for so long is delivered anew: longer than an attempt may take, and
+Redis may be away after it, before what became of it is written down."""
+
+WEBHOOK_PROVEN_MS = 3_600_000
+"""A receiver that answered so lately is taken for one that does; another is asked by one attempt first."""
+
+WEBHOOK_KEPT_MS = 3_600_000
+"""A webhook that has ended is remembered for so long, so that it is not delivered anew when it is handed in again."""
+
 SLOTS = 2
 """Micro-batches a worker may hold: one that runs, one that waits, so that the engine never does."""
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.options import Options
 from api.serving import Served
+from api.webhooks.delivering import deliver_webhooks
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
 
@@ -27,7 +28,7 @@ Service = Callable[[FastAPI, asyncio.Event], Coroutine[Any, Any, None]]
 """Works until the event is set, then gives back what it holds and returns, within seconds. What it raises ends the
 process: only a fault that a new process cures."""
 
-SERVICES: tuple[Service, ...] = ()
+SERVICES: tuple[Service, ...] = (deliver_webhooks,)
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ async def create_reward(request: Request) -> Response:
     created = int(time.time())
     call = RewardRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, "reward")
-    _check_rows(model)
+    check_rows(model)
     _check_dimensions(call.dimensions, model)
     # What is scored stands at the end: of a conversation that is too long the beginning goes.
     conversation = await conversation_within(
@@ -48,7 +48,7 @@ async def create_reward(request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _check_rows(model: ServedModel) -> None:
+def check_rows(model: ServedModel) -> None:
     """A list of numbers says one thing for each token or step; several for each would be a table."""
     spec = model.spec
     if spec.many_rows and spec.row_width > 1:

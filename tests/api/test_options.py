@@ -37,6 +37,24 @@ def test_a_switch_is_on_when_it_is_named_and_in_the_environment_by_a_word() -> N
         parse("serve", [], {"MILLPOND_TRUST_REQUEST_CHAT_TEMPLATE": "perhaps"})
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        (
+            "--webhook-secret",
+            "whsec_c2hvcnQ=",
+            "--webhook-secret cannot be what was given: a secret is whsec_ and the base64",
+        ),
+        ("--webhook-allow", "10.0.0.1/8", "--webhook-allow cannot be .*'10.0.0.1/8' is no address or network"),
+        ("--webhook-allow", "http://receiver/", "--webhook-allow cannot be .*'http://receiver/' is no host name"),
+    ],
+)
+def test_a_wrong_option_of_webhooks_is_one_sentence_and_repeats_no_secret(flag: str, value: str, sentence: str) -> None:
+    with pytest.raises(LaunchError, match=sentence) as refused:
+        parse("serve", [flag, value], {})
+    assert "c2hvcnQ" not in str(refused.value)
+
+
 def test_every_option_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("serve", ["--help"], {})

@@ -1,0 +1,244 @@
+"""The rows of one call as sequences, and what is pooled of them as entries. A row that is wrong spoils no other."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+
+from api.conversing import check_variables
+from api.errors import ApiError, bad_request
+from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
+from api.protocol.messages import Message, parse_messages
+from api.protocol.rows import RowsRequest, RowTask
+from api.scoring import Comparison, Group, comparison
+from api.sequences import Limit, Sequences, Truncation, ids_within
+from api.serving import ServedModel
+from api.state import timings_of
+from pooling.pooler_config import Activation, PoolingType
+from pooling.tokenizing import TokenIds
+
+TOGETHER = 64
+"""Conversations that a template's process gets at once: it renders them in some 10 ms, for which others wait."""
+
+Entry = dict[str, Any]
+Finish = Callable[[Sequence[bytes]], Entry]
+"""Makes a row's entry of what was pooled for its sequences."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that is ready for the queue.
+
+    Attributes:
+        text: what was tokenised; None where that is token ids, or a query with documents.
+        pooling_activation: of what is pooled, other than the model's own.
+        activation: what its numbers have been through, by name; None: the model's own.
+    """
+
+    sequences: Sequences
+    finish: Finish
+    text: str | None = None
+    pooling_activation: Activation | None = None
+    activation: str | None = None
+
+
+Prepared = Row | ApiError
+
+
+@dataclass
+class _Single:
+    """A row that becomes one sequence, on its way to it."""
+
+    messages: Sequence[Message] | None = None
+    text: str | None = None
+    ids: TokenIds | None = None
+    error: ApiError | None = field(default=None)
+
+
+async def prepared_rows(request: Request, call: RowsRequest, model: ServedModel) -> list[Prepared]:
+    """Each row as sequences, or why it cannot be.
+
+    Raises:
+        ApiError: what concerns all rows: a limit or a variable of the call.
+    """
+    rows = call.checked_rows()
+    if call.task is RowTask.RERANK:
+        return await _all_compared(request, model, rows, call.truncation(), _scores)
+    paired = [place for place, row in enumerate(rows) if call.task is RowTask.SCORE and _is_pair(row)]
+    found = dict(
+        zip(
+            paired,
+            await _all_compared(request, model, [rows[place] for place in paired], call.truncation(), _one_score),
+            strict=True,
+        )
+    )
+    others = [place for place in range(len(rows)) if place not in found]
+    found |= zip(others, await _singles(request, call, model, [rows[place] for place in others]), strict=True)
+    return [found[place] for place in range(len(rows))]
+
+
+async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows: Sequence[object]) -> list[Prepared]:
+    """Rows that are one sequence each."""
+    # What is scored stands at the end: of a row that is too long the beginning goes, as on /v1/chat/reward.
+    truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
+    limit = Limit.of(truncation, model)
+    check_variables(call.chat_template_kwargs)
+    with timings_of(request).stage("tokenize"):
+        singles = [_single(row, model, call.task) for row in rows]
+        await _render(model, singles, call.chat_template_kwargs)
+        await _tokenize(model, singles, call.add_special_tokens, limit)
+    finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
+    return [_within(model, single, truncation, finish) for single in singles]
+
+
+async def _all_compared(
+    request: Request,
+    model: ServedModel,
+    rows: Sequence[object],
+    truncation: Truncation,
+    finished: Callable[[Comparison], Finish],
+) -> list[Prepared]:
+    """Rows that are a query with documents."""
+    Limit.of(truncation, model)
+    return list(await asyncio.gather(*(_compared(request, model, row, truncation, finished) for row in rows)))
+
+
+async def _compared(
+    request: Request,
+    model: ServedModel,
+    row: object,
+    truncation: Truncation,
+    finished: Callable[[Comparison], Finish],
+) -> Prepared:
+    try:
+        values = _object(row)
+        group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
+        made = await comparison(request, model, [group], truncation)
+    except ApiError as error:
+        return error
+    return Row(made.sequences, finished(made), None, made.pooling_activation, made.activation)
+
+
+def _is_pair(row: object) -> bool:
+    return isinstance(row, dict) and "query" in row
+
+
+def _scores(made: Comparison) -> Finish:
+    return lambda pooled: {"scores": made.scores(pooled)}
+
+
+def _one_score(made: Comparison) -> Finish:
+    return lambda pooled: {"score": made.scores(pooled)}
+
+
+def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
+    try:
+        values = _object(row)
+        if (values.get("messages") is None) == (values.get("text") is None):
+            raise bad_request("A row has either messages or text.", "messages", "missing")
+        if values.get("text") is not None:
+            # Texts that are embedded have the checkpoint's prompt before them, as on /v1/embeddings.
+            prompt = model.prompt(None) if task is RowTask.EMBED else ""
+            return _Single(text=prompt + nonempty_text(values["text"], "text"))
+        parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
+        if isinstance(parsed, Tokens):
+            return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
+        if not model.renderer.has_template:
+            raise bad_request(
+                f"{model.name} has no chat template, so it is not said how messages become text: send text.",
+                "messages",
+                "no_chat_template",
+            )
+        return _Single(messages=parsed.messages)
+    except ApiError as error:
+        return _Single(error=error)
+
+
+def _object(row: object) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise bad_request("A row must be an object.", "rows", "invalid_type")
+    return row
+
+
+async def _render(model: ServedModel, singles: Sequence[_Single], variables: Mapping[str, Any] | None) -> None:
+    """Makes texts of messages, many at once; where the template refuses one of many, one by one."""
+    waiting = [single for single in singles if single.messages is not None]
+    for begin in range(0, len(waiting), TOGETHER):
+        group = waiting[begin : begin + TOGETHER]
+        try:
+            texts = await model.renderer.render_many([each.messages or () for each in group], variables=variables)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            await _render_one_by_one(model, group, variables)
+            continue
+        for single, text in zip(group, texts, strict=True):
+            single.text = text
+
+
+async def _render_one_by_one(
+    model: ServedModel, singles: Sequence[_Single], variables: Mapping[str, Any] | None
+) -> None:
+    for single in singles:
+        try:
+            single.text = await model.renderer.render(single.messages or (), variables=variables)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            single.error = error
+
+
+async def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | None, limit: Limit) -> None:
+    """Makes tokens of texts: those of messages without the tokenizer's frame, others with it, unless the call says."""
+    for rendered in (True, False):
+        group = [each for each in singles if each.text is not None and (each.messages is not None) == rendered]
+        texts = [each.text or "" for each in group]
+        adds = (not rendered) if framed is None else framed
+
+        def encoded(texts: Sequence[str] = texts, rendered: bool = rendered, adds: bool = adds) -> list[TokenIds]:
+            shortened = [model.tokenizer.shortened(text, limit.tokens, limit.side) for text in texts]
+            if rendered:
+                return model.tokenizer.encode_rendered(shortened, adds)
+            return model.tokenizer.encode(shortened, adds)
+
+        for single, ids in zip(group, await model.aside(sum(map(len, texts)), encoded), strict=True):
+            single.ids = ids
+
+
+def _within(model: ServedModel, single: _Single, truncation: Truncation, finish: Finish) -> Prepared:
+    if single.error is not None:
+        return single.error
+    assert single.ids is not None
+    name = "text" if single.messages is None and single.text is not None else "messages"
+    texts = None if single.text is None else [single.text]
+    try:
+        sequences = ids_within(model, name, [single.ids], truncation, texts)
+        _check_steps(sequences.ids[0], model)
+    except ApiError as error:
+        return error
+    return Row(sequences, finish, single.text)
+
+
+def _check_steps(ids: TokenIds, model: ServedModel) -> None:
+    pooler = model.spec.pooler
+    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id not in ids:
+        raise bad_request(
+            f"There is no step to score: this model scores each token {pooler.step_tag_id} (its step_tag_id), and "
+            "the row has none.",
+            "messages",
+            "no_steps",
+        )
+
+
+def _score(pooled: Sequence[bytes]) -> Entry:
+    return {"score": np.frombuffer(pooled[0], "<f4")}
+
+
+def _embedding(encoding_format: str) -> Finish:
+    if encoding_format == "base64":
+        return lambda pooled: {"embedding": base64.b64encode(pooled[0]).decode()}
+    return lambda pooled: {"embedding": np.frombuffer(pooled[0], "<f4")}

@@ -1,0 +1,1 @@
+"""News of ends, signed, for receivers that callers name."""
