@@ -1,0 +1,196 @@
+"""Parquet is read by row ranges inside row groups: forward, a few hundred rows at a time, so in flat memory."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from api.bulk.errors import BulkError
+from api.bulk.storage import opened, state_of
+
+_ROWS = 256
+"""That are decoded at a time."""
+
+_BUFFER_BYTES = 1 << 16
+"""Of each column that are read at a time: without, Arrow reads the columns of a row group whole."""
+
+_MOST_KEPT = 4
+"""Readers that wait for the next range of their row group; each has a page of every column."""
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """Rows of a row group, from 0, and a digest (sha256, hex) of them, the row group's bytes and the file's footer."""
+
+    group: int
+    begin: int
+    end: int
+    digest: str
+
+
+def ranges(path: str, name: str, rows_per_range: int) -> Iterator[Range]:
+    """Cuts a file, without decoding it.
+
+    Raises:
+        BulkError: it is no whole Parquet file, or it has two columns of one name.
+    """
+    with opened(path) as file, _decoding(name):
+        metadata = pq.ParquetFile(file).metadata
+        names = metadata.schema.to_arrow_schema().names
+        twice = {each for each in names if names.count(each) > 1}
+        if twice:
+            raise BulkError(f"{name} has more than one column {', '.join(sorted(twice))}: give each its own name.")
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            digest = _group_digest(file, metadata, group)
+            for begin in range(0, rows, rows_per_range):
+                end = min(begin + rows_per_range, rows)
+                yield Range(group, begin, end, _range_digest(digest, begin, end))
+
+
+def read_range(path: str, name: str, wanted: Range) -> Iterator[Any] | None:
+    """The record batches of a range; None where the file has changed since it was cut.
+
+    The reader is kept for the next range of the row group, which it then goes forward to.
+    """
+    key = (path, wanted.group)
+    with _decoding(name):
+        reader = _shelf.taken(key)
+        if reader is None or reader.position > wanted.begin or reader.state != state_of(path):
+            reader = _GroupReader(path, wanted.group)
+        if not reader.whole or _range_digest(reader.digest, wanted.begin, wanted.end) != wanted.digest:
+            return None
+    return _batches(reader, key, name, wanted)
+
+
+def _batches(reader: "_GroupReader", key: tuple[str, int], name: str, wanted: Range) -> Iterator[Any]:
+    with _decoding(name):
+        yield from reader.read(wanted.begin, wanted.end)
+    _shelf.keep(key, reader)
+
+
+class _GroupReader:
+    """Decodes one row group from its start to its end.
+
+    Attributes:
+        state: of the file when it was opened.
+        whole: whether the file has the row group.
+        digest: of the row group.
+        position: the row that comes next.
+    """
+
+    def __init__(self, path: str, group: int) -> None:
+        self.state = state_of(path)
+        self._file = opened(path)
+        parquet = pq.ParquetFile(self._file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        self.whole = group < parquet.metadata.num_row_groups
+        self.position = 0
+        self._left: Any = None
+        if self.whole:
+            self.digest = _group_digest(self._file, parquet.metadata, group)
+            self._decoded = parquet.iter_batches(batch_size=_ROWS, row_groups=[group], use_threads=False)
+
+    def read(self, begin: int, end: int) -> Iterator[Any]:
+        """Record batches of these rows; those before are dropped."""
+        while self.position < end:
+            batch = self._left if self._left is not None else next(self._decoded)
+            self._left = None
+            here = batch[max(0, begin - self.position) : end - self.position]
+            if self.position + len(batch) > end:
+                self._left = batch[end - self.position :]
+            self.position = min(end, self.position + len(batch))
+            if len(here):
+                yield here
+
+
+class _Shelf:
+    """Readers that nobody uses at the moment; the latest are kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: dict[tuple[str, int], _GroupReader] = {}
+
+    def taken(self, key: tuple[str, int]) -> _GroupReader | None:
+        """The reader of a row group, which is the caller's alone until it is brought back."""
+        with self._lock:
+            return self._readers.pop(key, None)
+
+    def keep(self, key: tuple[str, int], reader: _GroupReader) -> None:
+        """Brings a reader back."""
+        with self._lock:
+            self._readers[key] = reader
+            while len(self._readers) > _MOST_KEPT:
+                del self._readers[next(iter(self._readers))]
+
+
+_shelf = _Shelf()
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, EOFError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BulkError(f"{name} is no whole Parquet file ({reason}): write or copy it once more.") from error
+
+
+def _range_digest(group_digest: str, begin: int, end: int) -> str:
+    return hashlib.sha256(f"{group_digest} {begin} {end}".encode()).hexdigest()
+
+
+def _group_digest(file: BinaryIO, metadata: Any, group: int) -> str:
+    """Of the footer, which says how the bytes are read, and of the bytes of the row group."""
+    digest = hashlib.sha256()
+    end = file.seek(0, 2)
+    footer = metadata.serialized_size + 8
+    _feed(digest, file, end - footer, footer)
+    found = metadata.row_group(group)
+    for index in range(found.num_columns):
+        column = found.column(index)
+        begin = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
+        _feed(digest, file, begin, column.total_compressed_size)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, file: BinaryIO, begin: int, size: int) -> None:
+    file.seek(begin)
+    while size > 0:
+        piece = file.read(min(_PIECE, size))
+        if not piece:
+            raise EOFError("it is shorter than its footer says")
+        digest.update(piece)
+        size -= len(piece)
+
+
+def values_of(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a record batch as Python values. Nanoseconds, which Python's times do not have, are cut off."""
+    fields = [field.with_type(_plain(field.type)) for field in batch.schema]
+    if any(plain.type != field.type for plain, field in zip(fields, batch.schema, strict=True)):
+        columns = [column.cast(field.type, safe=False) for column, field in zip(batch.columns, fields, strict=True)]
+        batch = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    return rows
+
+
+def _plain(kind: Any) -> Any:
+    """The type with microseconds for nanoseconds, at any depth of lists and objects."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = kind.value_field.with_type(_plain(kind.value_type))
+        return pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind
