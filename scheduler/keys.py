@@ -194,3 +194,54 @@ class TenantKeys:
     def calls(self) -> str:
         """Sorted set with TTL: call id -> the Redis time in milliseconds at which its lease runs out."""
         return f"{self.root}calls"
+
+
+def backfill_queue(backfill_id: str) -> str:
+    """The Celery queue of one backfill: one short message a chunk, and a few more messages than executors."""
+    return "backfill:" + backfill_id
+
+
+@dataclass(frozen=True)
+class BackfillKeys:
+    """The keys of one backfill whose ledger is shared. No model's hash tag holds a colon, so none is the same."""
+
+    backfill_id: str
+    root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", f"{PREFIX}{{backfill:{quote(self.backfill_id, safe='')}}}:")
+
+    @property
+    def settings(self) -> str:
+        """String: all that its results depend on beside the rows themselves, as JSON."""
+        return f"{self.root}settings"
+
+    @property
+    def chunks(self) -> str:
+        """Hash: chunk number -> the chunk as JSON, its digest included; as -1 the end, which is claimed too."""
+        return f"{self.root}chunks"
+
+    @property
+    def open(self) -> str:
+        """Sorted set: the numbers of chunks that nobody holds and nobody has done, by themselves."""
+        return f"{self.root}open"
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: chunk number -> the Redis time in milliseconds at which the lease on it runs out."""
+        return f"{self.root}leases"
+
+    @property
+    def tokens(self) -> str:
+        """Hash: chunk number -> the token of the claim that holds it."""
+        return f"{self.root}tokens"
+
+    @property
+    def results(self) -> str:
+        """Hash: chunk number -> what came of it, as JSON: part file, counts, statistics."""
+        return f"{self.root}results"
+
+    @property
+    def totals(self) -> str:
+        """Hash: planned, done, rows, bad, duplicates: rows of all chunks, done chunks, and their sums."""
+        return f"{self.root}totals"
