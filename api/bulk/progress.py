@@ -48,7 +48,9 @@ class Progress:
         self._terminal = stream.isatty()
         self._began = now()
         self._done = done_before
-        self._marks: deque[tuple[float, int]] = deque([(self._began, done_before)])
+        # From the first update on: until then servers start, which is nothing that goes on.
+        self._marks: deque[tuple[float, int]] = deque()
+        self._done_before = done_before
         self._written = -1.0
         self._tenth = self._tenths()
         self._drawn = ""
@@ -96,12 +98,16 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Rows a second over the last minute, or since the beginning of this run; 0 in its first second."""
+        """Rows a second over the last minute, or since the first update; 0 in the first second after it."""
+        if not self._marks:
+            return 0.0
         (first, before), (last, done) = self._marks[0], self._marks[-1]
         return (done - before) / (last - first) if last - first >= 1.0 else 0.0
 
     def _mark(self, now: float) -> None:
         """Keeps a mark a second, and the one that the window begins with."""
+        if not self._marks:
+            self._marks.append((now, self._done_before))
         if len(self._marks) > 1 and now - self._marks[-2][0] < 1.0:
             self._marks.pop()
         self._marks.append((now, self._done))
