@@ -61,8 +61,8 @@ class Coordinator:
                 raise BulkError(self.reports.reason)
             if self.max_errors is not None and totals.bad > self.max_errors:
                 raise BulkError(
-                    f"{totals.bad:,} rows are bad by now, more than --max-errors {self.max_errors:,}: correct them and "
-                    "begin with --restart, or go on with a higher --max-errors."
+                    f"Bad rows so far: {totals.bad:,}, more than --max-errors {self.max_errors:,} allows. Correct them and "
+                    "give --restart, or go on with a higher --max-errors."
                 )
             await self._fill()
             await asyncio.sleep(TICK_SECONDS)

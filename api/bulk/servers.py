@@ -30,7 +30,7 @@ _PROBE_SECONDS = 0.1
 
 
 def temporary_directory(backfill_id: str) -> Path:
-    """A new directory whose path is short enough for a Unix socket. Those of earlier runs that were killed are removed."""
+    """A new directory whose path is short enough for a Unix socket. Those that killed runs left are removed."""
     prefix = f"mp-{backfill_id}-"
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         if _is_abandoned(left):

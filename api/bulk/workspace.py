@@ -64,13 +64,11 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
             if shared_ledger is None:
                 held.enter_context(_locked(folder / _LOCK))
-            found = cls._begun(marker, shared_ledger) if marker.exists() and not restart else None
-            if found is None or found.has_nothing_done:
+            if marker.exists() and (restart or cls._begun(marker, shared_ledger).has_nothing_done):
                 _empty(folder, shared_ledger)
-                _write_once(
-                    marker, {"id": uuid.uuid4().hex[:12], "ledger": SHARED if shared_ledger else ON_ONE_MACHINE}
-                )
-                found = cls._begun(marker, shared_ledger)
+            kind = SHARED if shared_ledger else ON_ONE_MACHINE
+            _write_once(marker, {"id": uuid.uuid4().hex[:12], "ledger": kind})
+            found = cls._begun(marker, shared_ledger)
             found.parts.mkdir(exist_ok=True)
         return found
 
