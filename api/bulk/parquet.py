@@ -63,17 +63,28 @@ def read_range(path: str, name: str, wanted: Range) -> Iterator[Any] | None:
     key = (path, wanted.group)
     with _decoding(name):
         reader = _shelf.taken(key)
-        if reader is None or reader.position > wanted.begin or reader.state != state_of(path):
+        if reader and (reader.position > wanted.begin or reader.state != state_of(path)):
+            reader.close()
+            reader = None
+        if reader is None:
             reader = _GroupReader(path, wanted.group)
         if not reader.whole or _range_digest(reader.digest, wanted.begin, wanted.end) != wanted.digest:
+            reader.close()
             return None
     return _batches(reader, key, name, wanted)
 
 
 def _batches(reader: "_GroupReader", key: tuple[str, int], name: str, wanted: Range) -> Iterator[Any]:
-    with _decoding(name):
-        yield from reader.read(wanted.begin, wanted.end)
-    _shelf.keep(key, reader)
+    whole = False
+    try:
+        with _decoding(name):
+            yield from reader.read(wanted.begin, wanted.end)
+        whole = True
+    finally:
+        if whole and reader.position < reader.rows:
+            _shelf.keep(key, reader)
+        else:
+            reader.close()
 
 
 class _GroupReader:
@@ -83,6 +94,7 @@ class _GroupReader:
         state: of the file when it was opened.
         whole: whether the file has the row group.
         digest: of the row group.
+        rows: of the row group.
         position: the row that comes next.
     """
 
@@ -91,9 +103,10 @@ class _GroupReader:
         self._file = opened(path)
         parquet = pq.ParquetFile(self._file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         self.whole = group < parquet.metadata.num_row_groups
-        self.position = 0
+        self.position = self.rows = 0
         self._left: Any = None
         if self.whole:
+            self.rows = parquet.metadata.row_group(group).num_rows
             self.digest = _group_digest(self._file, parquet.metadata, group)
             self._decoded = parquet.iter_batches(batch_size=_ROWS, row_groups=[group], use_threads=False)
 
@@ -108,6 +121,10 @@ class _GroupReader:
             self.position = min(end, self.position + len(batch))
             if len(here):
                 yield here
+
+    def close(self) -> None:
+        """Gives the file back."""
+        self._file.close()
 
 
 class _Shelf:
@@ -125,9 +142,13 @@ class _Shelf:
     def keep(self, key: tuple[str, int], reader: _GroupReader) -> None:
         """Brings a reader back."""
         with self._lock:
+            dropped = self._readers.pop(key, None)
             self._readers[key] = reader
-            while len(self._readers) > _MOST_KEPT:
-                del self._readers[next(iter(self._readers))]
+            oldest = next(iter(self._readers))
+            if len(self._readers) > _MOST_KEPT:
+                dropped = self._readers.pop(oldest)
+        if dropped:
+            dropped.close()
 
 
 _shelf = _Shelf()

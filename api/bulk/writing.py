@@ -1,12 +1,13 @@
 """Outputs: the rows of each chunk go into a part, and the parts of all chunks are joined in their order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from api.bulk.beside import Beside
 from api.bulk.jsonl_output import JsonlPart, join_jsonl
+from api.bulk.parquet_output import ParquetPart, join_parquet
 from api.bulk.rows import Row
 from api.bulk.sources import Format
 from api.bulk.storage import writing
@@ -22,6 +23,10 @@ class Part(Protocol):
 
     def close(self) -> None:
         """Writes what is still held, and leaves the file open."""
+
+
+_PARTS: dict[OutputFormat, Callable[[BinaryIO], Part]] = {"jsonl": JsonlPart, "parquet": ParquetPart}
+_JOINS: dict[OutputFormat, Callable[[Sequence[Path], BinaryIO], None]] = {"jsonl": join_jsonl, "parquet": join_parquet}
 
 
 class PartWriter:
@@ -55,7 +60,7 @@ def part_writer(path: Path, output_format: OutputFormat, *, input_format: Format
         input_format: of the rows.
     """
     with Beside(str(path)) as beside:
-        writer = PartWriter(beside.path, JsonlPart(beside.file))
+        writer = PartWriter(beside.path, _PARTS[output_format](beside.file))
         yield writer
         writer.close()
 
@@ -71,4 +76,4 @@ def join_parts(parts: Sequence[Path], output: str, output_format: OutputFormat) 
             Nothing is left of the output, and what was there before stays.
     """
     with Beside(output) as beside, writing(output):
-        join_jsonl(parts, beside.file)
+        _JOINS[output_format](parts, beside.file)
