@@ -174,7 +174,7 @@ def test_an_input_without_rows_is_done() -> None:
     progress = Progress(0, log, Clock())
     progress.update(0, 0, 0, None)
     progress.close()
-    assert log.getvalue() == "100% 0 of 0 rows, 0.0 rows/s, 0 failed\n"
+    assert log.getvalue() == "100% 0 of 0 rows, 0 failed\n"
 
 
 def test_a_real_terminal_is_known_as_one() -> None:
