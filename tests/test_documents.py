@@ -9,8 +9,9 @@ from starlette.routing import Route
 
 from api.app import DIALECTS
 from api.arguments import COMMANDS
+from api.bulk.arguments import bulk_parser
 from api.keys_command import keys
-from api.options import KEYS, Options, flag_of, shown
+from api.options import BULK, KEYS, Options, flag_of, shown
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -22,7 +23,7 @@ OF_THE_FRAMEWORK = {"GET /docs", "GET /openapi.json"}
 FLAGS = {
     command: {flag_of(name) for name in Options.model_fields if command in shown(name).commands}
     for command, _ in COMMANDS
-}
+} | {command: set(bulk_parser(command).flags) for command in BULK}
 
 
 def by_name(path: Path) -> str:
