@@ -156,7 +156,7 @@ class Options(BaseModel):
         1, description="processes that run jobs and batches and deliver webhooks; 0: others do"
     )
     job_concurrency: Annotated[PositiveInt, Shown("jobs", "CALLS", (SERVE, API))] = Field(
-        64, description="calls of jobs and of batches that each of them runs at once"
+        64, description="calls of jobs, and as many of batches, that each of them runs at once"
     )
     job_timeout: Annotated[PositiveInt, Shown("jobs", "SECONDS", (SERVE, API))] = Field(
         86_400, description="a job that is not done so long after its submission has expired, unless it says otherwise"

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.callers import Caller
 from api.canary import Canary
+from api.jobs.watching import JobNews
 from api.keyring import Keyring
 from api.options import Options
 from api.serving import Models, ServedModel
@@ -22,6 +23,7 @@ class State:
 
     Attributes:
         canaries: one for each model.
+        job_news: how those who wait for a job hear of its end.
     """
 
     options: Options
@@ -30,6 +32,7 @@ class State:
     callers: Callers
     canaries: tuple[Canary, ...]
     keyring: Keyring
+    job_news: JobNews
 
     @staticmethod
     def new_request_id() -> str:

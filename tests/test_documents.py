@@ -23,7 +23,7 @@ OF_THE_FRAMEWORK = {"GET /docs", "GET /openapi.json"}
 FLAGS = {
     command: {flag_of(name) for name in Options.model_fields if command in shown(name).commands}
     for command, _ in COMMANDS
-}
+} | {command: set(bulk_parser(command).flags) for command in BULK}
 
 
 def by_name(path: Path) -> str:
@@ -56,7 +56,7 @@ def test_the_index_of_dialects_has_the_routes_of_the_app_and_no_others() -> None
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    printed = re.findall(r"`((?:GET|POST) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
+    printed = re.findall(r"`((?:GET|POST|DELETE) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
     assert set(printed) == routes | OF_THE_FRAMEWORK
 
 

@@ -44,8 +44,8 @@ class Form:
 _PAIR: Names = {"chosen": ("chosen",), "rejected": ("rejected",)}
 _SUBSET: Names = {"subset": ("subset",)}
 _SYSTEM: Names = {"system": ("system", "system_prompt")}
-_PROMPT: Names = {"prompt": ("prompt", "question", "input", "query", "instruction")}
-_COMPLETION: Names = {"completion": ("completion", "response", "answer", "output")}
+_PROMPT: Names = {"prompt": ("prompt", "question", "problem", "input", "query", "instruction")}
+_COMPLETION: Names = {"completion": ("completion", "response", "answer", "output", "solution")}
 _QUERY: Names = {"query": ("query", "question", "anchor")}
 _DOCUMENTS: Names = {"documents": ("documents", "passages", "docs", "candidates", "texts")}
 _LABELLED: Names = {"positive": ("positive", "pos"), "negative": ("negative", "neg")}

@@ -20,7 +20,7 @@ _BUFFER_BYTES = 1 << 16
 """Of each column that are read at a time: without, Arrow reads the columns of a row group whole."""
 
 _MOST_KEPT = 4
-"""Readers that wait for the next range of their row group; each has a page of every column."""
+"""Readers that wait for the next range of their file; each has a page of every column."""
 
 _PIECE = 1 << 20
 
@@ -58,67 +58,71 @@ def ranges(path: str, name: str, rows_per_range: int) -> Iterator[Range]:
 def read_range(path: str, name: str, wanted: Range) -> Iterator[Any] | None:
     """The record batches of a range; None where the file has changed since it was cut.
 
-    The reader is kept for the next range of the row group, which it then goes forward to.
+    The reader is kept for the next range of the file, which it then goes forward to.
     """
-    key = (path, wanted.group)
     with _decoding(name):
-        reader = _shelf.taken(key)
-        if reader and (reader.position > wanted.begin or reader.state != state_of(path)):
-            reader.close()
-            reader = None
+        reader = _shelf.taken(path)
         if reader is None:
-            reader = _GroupReader(path, wanted.group)
-        if not reader.whole or _range_digest(reader.digest, wanted.begin, wanted.end) != wanted.digest:
+            reader = _Reader(path)
+        if not reader.has(wanted):
             reader.close()
             return None
-    return _batches(reader, key, name, wanted)
+    return _batches(reader, path, name, wanted)
 
 
-def _batches(reader: "_GroupReader", key: tuple[str, int], name: str, wanted: Range) -> Iterator[Any]:
+def _batches(reader: "_Reader", path: str, name: str, wanted: Range) -> Iterator[Any]:
     whole = False
     try:
         with _decoding(name):
             yield from reader.read(wanted.begin, wanted.end)
         whole = True
     finally:
-        if whole and reader.position < reader.rows:
-            _shelf.keep(key, reader)
+        if whole:
+            _shelf.keep(path, reader)
         else:
             reader.close()
 
 
-class _GroupReader:
-    """Decodes one row group from its start to its end.
+class _Reader:
+    """Decodes a row group from its start to its end, and then another one of the same file.
 
     Attributes:
         state: of the file when it was opened.
-        whole: whether the file has the row group.
-        digest: of the row group.
-        rows: of the row group.
-        position: the row that comes next.
     """
 
-    def __init__(self, path: str, group: int) -> None:
+    def __init__(self, path: str) -> None:
         self.state = state_of(path)
         self._file = opened(path)
-        parquet = pq.ParquetFile(self._file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-        self.whole = group < parquet.metadata.num_row_groups
-        self.position = self.rows = 0
+        try:
+            self._parquet = pq.ParquetFile(self._file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        except BaseException:
+            self._file.close()
+            raise
+        self._group = -1
+        self._digest = ""
+        self._position = 0
         self._left: Any = None
-        if self.whole:
-            self.rows = parquet.metadata.row_group(group).num_rows
-            self.digest = _group_digest(self._file, parquet.metadata, group)
-            self._decoded = parquet.iter_batches(batch_size=_ROWS, row_groups=[group], use_threads=False)
+
+    def has(self, wanted: Range) -> bool:
+        """Whether the file has this very range; it is then the next to be read."""
+        if wanted.group >= self._parquet.metadata.num_row_groups:
+            return False
+        if wanted.group != self._group:
+            self._digest = _group_digest(self._file, self._parquet.metadata, wanted.group)
+        if wanted.group != self._group or self._position > wanted.begin:
+            self._group, self._position, self._left = wanted.group, 0, None
+            self._decoded = self._parquet.iter_batches(_ROWS, row_groups=[wanted.group], use_threads=False)
+        return _range_digest(self._digest, wanted.begin, wanted.end) == wanted.digest
 
     def read(self, begin: int, end: int) -> Iterator[Any]:
         """Record batches of these rows; those before are dropped."""
-        while self.position < end:
+        while self._position < end:
             batch = self._left if self._left is not None else next(self._decoded)
             self._left = None
-            here = batch[max(0, begin - self.position) : end - self.position]
-            if self.position + len(batch) > end:
-                self._left = batch[end - self.position :]
-            self.position = min(end, self.position + len(batch))
+            here = batch[max(0, begin - self._position) : end - self._position]
+            if self._position + len(batch) > end:
+                self._left = batch[end - self._position :]
+            self._position = min(end, self._position + len(batch))
             if len(here):
                 yield here
 
@@ -132,21 +136,24 @@ class _Shelf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._readers: dict[tuple[str, int], _GroupReader] = {}
+        self._readers: dict[str, _Reader] = {}
 
-    def taken(self, key: tuple[str, int]) -> _GroupReader | None:
-        """The reader of a row group, which is the caller's alone until it is brought back."""
+    def taken(self, path: str) -> _Reader | None:
+        """The reader of a file that is as it was; it is the caller's alone until it is brought back."""
         with self._lock:
-            return self._readers.pop(key, None)
+            reader = self._readers.pop(path, None)
+        if reader and reader.state != state_of(path):
+            reader.close()
+            return None
+        return reader
 
-    def keep(self, key: tuple[str, int], reader: _GroupReader) -> None:
+    def keep(self, path: str, reader: _Reader) -> None:
         """Brings a reader back."""
         with self._lock:
-            dropped = self._readers.pop(key, None)
-            self._readers[key] = reader
-            oldest = next(iter(self._readers))
+            dropped = self._readers.pop(path, None)
+            self._readers[path] = reader
             if len(self._readers) > _MOST_KEPT:
-                dropped = self._readers.pop(oldest)
+                dropped = self._readers.pop(next(iter(self._readers)))
         if dropped:
             dropped.close()
 

@@ -21,8 +21,8 @@ from api.bulk.storage import reading
 _BATCH_ROWS, _BATCH_BYTES = 1024, 8 << 20
 """So much is held of a part."""
 
-_GROUP_ROWS, _GROUP_BYTES = 131_072, 64 << 20
-"""So much becomes a row group of the output; the bytes are those in memory."""
+_GROUP_ROWS, _GROUP_BYTES = 32_768, 4 << 20
+"""So much becomes a row group of the output: few bytes, as encoding takes several times as many, and memory is flat."""
 
 _Held = tuple[Row, Mapping[str, Any]]
 
@@ -158,7 +158,7 @@ def _stored(part: Path) -> Iterator[Any]:
             file.seek(0)
             while file.tell() < size:
                 try:
-                    yield from pa.ipc.open_stream(file)
+                    yield from pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(use_threads=False))
                 except pa.ArrowException as error:
                     raise BulkError(
                         f"{part} is no part of an output ({error}): run the command with --restart."

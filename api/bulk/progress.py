@@ -14,6 +14,8 @@ from typing import TextIO
 WINDOW_SECONDS = 60.0
 """The rate is that of the last minute."""
 
+_LEAST_SECONDS = 1.0
+
 REDRAW_SECONDS = 0.2
 PLAIN_SECONDS = 10.0
 PLAIN_TENTHS = 10
@@ -48,7 +50,9 @@ class Progress:
         self._terminal = stream.isatty()
         self._began = now()
         self._done = done_before
-        self._marks: deque[tuple[float, int]] = deque([(self._began, done_before)])
+        # From the first update on: until then servers start, which is nothing that goes on.
+        self._marks: deque[tuple[float, int]] = deque()
+        self._done_before = done_before
         self._written = -1.0
         self._tenth = self._tenths()
         self._drawn = ""
@@ -96,12 +100,16 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Rows a second over the last minute, or since the beginning of this run; 0 in its first second."""
+        """Rows a second over the last minute, or since the first update; 0 in the first second after it."""
+        if not self._marks:
+            return 0.0
         (first, before), (last, done) = self._marks[0], self._marks[-1]
-        return (done - before) / (last - first) if last - first >= 1.0 else 0.0
+        return (done - before) / (last - first) if last - first >= _LEAST_SECONDS else 0.0
 
     def _mark(self, now: float) -> None:
         """Keeps a mark a second, and the one that the window begins with."""
+        if not self._marks:
+            self._marks.append((now, self._done_before))
         if len(self._marks) > 1 and now - self._marks[-2][0] < 1.0:
             self._marks.pop()
         self._marks.append((now, self._done))
@@ -143,16 +151,23 @@ class Progress:
         if waiting_for is not None:
             parts.append(f"waiting for {waiting_for}")
         else:
-            rate = self.rate
-            parts.append(f"{rate_shown(rate)} rows/s")
-            if rate > 0 and self._done < self._total:
-                parts.append(f"{duration((self._total - self._done) / rate)} left")
+            parts += self._pace()
         parts.append(f"{failed:,} failed")
         if queue_depth is not None:
             parts.append(f"{queue_depth:,} queued")
         if duplicates:
             parts.append(f"{duplicates:,} identical")
         return parts
+
+    def _pace(self) -> list[str]:
+        """Rate and time left, once there is a second to tell them from."""
+        if self._marks[-1][0] - self._marks[0][0] < _LEAST_SECONDS:
+            return []
+        rate = self.rate
+        shown = [f"{rate_shown(rate)} rows/s"]
+        if rate > 0 and self._done < self._total:
+            shown.append(f"{duration((self._total - self._done) / rate)} left")
+        return shown
 
     def _share(self) -> float:
         return min(1.0, self._done / self._total) if self._total else 1.0

@@ -202,8 +202,7 @@ def _shape(task: str, form: Form, rows: Sequence[Row], overrides: Overrides) -> 
         )
     roles = _columns_of(form, rows, overrides)
     for role, names in _asked(form, overrides).items():
-        present = [name for name in names if any(has(row.values, name) for row in rows)]
-        others = [name for name in present if name not in roles.values() or name == roles[role]]
+        others = _alike(names, role, roles, rows)
         if len(others) > 1 and others[0] != names[0]:
             raise BulkError(
                 f"The records have {' and '.join(f'`{name}`' for name in others)}, either of which could be the "
@@ -211,6 +210,13 @@ def _shape(task: str, form: Form, rows: Sequence[Row], overrides: Overrides) -> 
             )
     result = EMBEDDING if task == "embed" and form.gives is SCORE else form.gives
     return Shape(form, roles, result, overrides.prefix, overrides.step_tag)
+
+
+def _alike(names: Sequence[str], role: str, roles: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
+    """The columns that could have a role: not those that have another, and no object in which one of them is."""
+    present = [name for name in names if any(has(row.values, name) for row in rows)]
+    free = [name for name in present if name == roles[role] or name not in roles.values()]
+    return [name for name in free if not any(other.startswith(f"{name}.") for other in free)]
 
 
 def _check_new(shape: Shape, rows: Sequence[Row]) -> None:

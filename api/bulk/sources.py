@@ -89,15 +89,16 @@ def _in_folder(system: Any, root: str, pattern: str) -> list[Source]:
     return known
 
 
-def _files(system: Any, root: str) -> Iterator[str]:
-    for folder, folders, files in system.walk(root, on_error="raise"):
-        # A walk goes on into what is left of the list of folders.
-        hidden = [name for name in folders if name.startswith((".", "_"))]
-        for name in hidden:
-            folders.pop(name) if isinstance(folders, dict) else folders.remove(name)
-        for name in files:
-            if not name.startswith((".", "_")):
-                yield f"{folder.rstrip('/')}/{name}"
+def _files(system: Any, folder: str) -> Iterator[str]:
+    """All files within: by `ls`, as fsspec's `walk` keeps silent about folders within that it may not read."""
+    for entry in system.ls(folder, detail=True):
+        name = str(entry["name"]).rstrip("/")
+        if name == folder.rstrip("/") or name.rpartition("/")[2].startswith((".", "_")):
+            continue
+        if entry["type"] != "directory":
+            yield name
+        elif not entry.get("islink"):
+            yield from _files(system, name)
 
 
 def _shown(system: Any, name: str, pattern: str) -> str:

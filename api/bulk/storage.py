@@ -15,7 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def is_url(path: str) -> bool:
     """Whether fsspec opens it; `local` has made paths of `file://` URLs."""
-    return "://" in path or "::" in path
+    return "://" in path
 
 
 def local(path: str) -> str:

@@ -12,12 +12,14 @@ from api.errors import ApiError, bad_request
 from api.protocol.common import list_summary
 from api.protocol.rows import RowsReply, RowsRequest, RowTask, error_entry, rows_response
 from api.protocol.schema import request_body
+from api.replaying import LANE_HEADER
 from api.routes.reward import check_rows
 from api.rows import Entry, Prepared, Row, prepared_rows
 from api.scoring import TASKS
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import chosen_model, state_of
+from scheduler.keys import Lane
 from scheduler.messages import Failure, Result
 
 router = APIRouter()
@@ -51,7 +53,8 @@ async def create_rows(request: Request) -> Response:
         "pooling": str(model.spec.pooler.pooling_type),
         "activation": activation or str(model.spec.pooler.activation),
     }
-    depth = await state_of(request).redis.xlen(model.keys.lane(lane_of(request)))
+    lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
+    depth = await state_of(request).redis.xlen(model.keys.lane(lane))
     return Response(rows_response(summary, entries), headers={QUEUE_DEPTH: str(depth)}, media_type="application/json")
 
 

@@ -84,10 +84,22 @@ def test_it_is_drawn_no_more_often_than_can_be_read() -> None:
 def test_rows_of_earlier_runs_count_as_done_and_not_into_the_rate() -> None:
     clock, terminal = Clock(), Terminal()
     progress = Progress(1000, terminal, clock, done_before=900, columns=lambda: 100)
+    progress.update(900, 0, 0, 0)
     clock.time += 5
     progress.update(910, 0, 0, 0)
     assert progress.rate == 2.0
     assert "91% 910 of 1,000 rows, 2.0 rows/s, 45 s left" in terminal.screen[0]
+
+
+def test_the_time_before_the_first_update_is_not_in_the_rate() -> None:
+    clock = Clock()
+    progress = Progress(1000, io.StringIO(), clock, done_before=100)
+    assert progress.rate == 0.0
+    clock.time += 30
+    for done in (100, 120):
+        progress.update(done, 0, 0, None)
+        clock.time += 2
+    assert progress.rate == 10.0
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
@@ -121,6 +133,7 @@ def test_what_is_waited_for_stands_in_place_of_rate_and_estimate() -> None:
 def test_a_log_gets_a_line_every_ten_seconds_and_at_every_tenth() -> None:
     clock, log = Clock(), io.StringIO()
     progress = Progress(1000, log, clock)
+    progress.update(0, 0, 0, 7)
     for done in (1, 2, 3, 150, 160, 170):
         clock.time += 4
         progress.update(done, 0, 0, 7)
@@ -138,6 +151,7 @@ def test_a_log_gets_a_line_every_ten_seconds_and_at_every_tenth() -> None:
 def test_the_end_of_a_log_is_the_last_state() -> None:
     clock, log = Clock(), io.StringIO()
     progress = Progress(1000, log, clock)
+    progress.update(0, 0, 0, 0)
     clock.time += 1
     progress.update(5, 2, 0, 0)
     progress.close()
@@ -147,6 +161,7 @@ def test_the_end_of_a_log_is_the_last_state() -> None:
 def test_a_log_does_not_get_the_last_line_twice() -> None:
     clock, log = Clock(), io.StringIO()
     progress = Progress(10, log, clock)
+    progress.update(0, 0, 0, 0)
     clock.time += 1
     progress.update(10, 0, 0, 0)
     progress.close()
@@ -159,7 +174,7 @@ def test_an_input_without_rows_is_done() -> None:
     progress = Progress(0, log, Clock())
     progress.update(0, 0, 0, None)
     progress.close()
-    assert log.getvalue() == "100% 0 of 0 rows, 0.0 rows/s, 0 failed\n"
+    assert log.getvalue() == "100% 0 of 0 rows, 0 failed\n"
 
 
 def test_a_real_terminal_is_known_as_one() -> None:
