@@ -62,6 +62,9 @@ _LONGEST_TEXT = 500
 MOST_FAILURES = 3
 """Of one chunk, until the command gives up."""
 
+MOST_BEGINNINGS = 10
+"""Of one chunk without an end, until the command gives up: whoever runs it dies."""
+
 STALE_SECONDS = 60.0
 """An executor that waits says so at each attempt. One that has not for so long is gone."""
 
@@ -80,18 +83,20 @@ class Reports:
     _running: dict[int, int] = field(default_factory=dict)
     _waiting: dict[int, tuple[str, float]] = field(default_factory=dict)
     _failures: dict[int, int] = field(default_factory=dict)
+    _begun: dict[int, int] = field(default_factory=dict)
 
     def take(self, line: bytes) -> None:
         """Takes in what an executor said."""
         said = json.loads(line)
         match said["kind"]:
             case "begins":
-                self._running[said["chunk"]] = 0
+                self._begins(said["chunk"])
             case "done":
                 self._running[said["chunk"]] = self._running.get(said["chunk"], 0) + said["rows"]
                 self.queue_depth = said["depth"]
             case "ends":
                 self._running.pop(said["chunk"], None)
+                self._begun.pop(said["chunk"], None)
             case "waits" if said["what"] is None:
                 self._waiting.pop(said["process"], None)
             case "waits":
@@ -100,6 +105,15 @@ class Reports:
                 self._failed(said["chunk"], said["why"])
             case "stop":
                 self.reason = self.reason or said["reason"]
+
+    def _begins(self, chunk: int) -> None:
+        self._running[chunk] = 0
+        self._begun[chunk] = self._begun.get(chunk, 0) + 1
+        if self._begun[chunk] > MOST_BEGINNINGS:
+            self.reason = (
+                f"Executors die over chunk {chunk}, which was begun {MOST_BEGINNINGS} times: look whether memory is "
+                "short, or give --restart with fewer --chunk-rows."
+            )
 
     def _failed(self, chunk: int, why: str) -> None:
         self._failures[chunk] = self._failures.get(chunk, 0) + 1

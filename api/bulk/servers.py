@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ SERVER_LOG = "server.log"
 SERVER_STOP_SECONDS = 8.0
 """When it is stopped nobody waits for an answer, and nothing of what it holds is needed again."""
 
+STARTING_SECONDS = 60.0
+"""A directory younger than this may be that of a server which has not yet locked it."""
+
 _PROBE_SECONDS = 0.1
 
 
@@ -39,8 +43,10 @@ def temporary_directory(backfill_id: str) -> Path:
 
 
 def _is_abandoned(directory: Path) -> bool:
-    """Whether no server holds it: see `_Launch._data_directory`."""
+    """Whether no server holds it (`_Launch._data_directory` in `api/launcher.py`), nor is about to."""
     try:
+        if time.time() - directory.stat().st_mtime < STARTING_SECONDS:
+            return False
         with (directory / "lock").open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
