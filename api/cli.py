@@ -42,6 +42,9 @@ def main() -> int:
     except LaunchError as error:
         print(f"millpond: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        # While it was still importing: nothing is begun, and nothing to be said.
+        return 130
 
 
 def _usage() -> str:

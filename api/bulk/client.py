@@ -164,7 +164,7 @@ def refusal(reply: httpx.Response) -> str:
         403: "Give a key that may do this, by --api-key or MILLPOND_API_KEY.",
         404: "Give --model one that is served, and --server the address of a Millpond.",
     }.get(reply.status_code, "Correct the command.")
-    return f"{reply.url.copy_with(path='/')} refuses: {_message(reply)} {what_to_do}"
+    return f"The server refuses: {_message(reply)} {what_to_do}"
 
 
 def _message(reply: httpx.Response) -> str:

@@ -79,19 +79,25 @@ class _Executor:
                 self.loop.run_until_complete(self.running)
         except asyncio.CancelledError:
             log.info("chunk %d is given back", number)
-            self.ledger.release(number, token)
+            self._give_back(number, token)
         except BulkError as error:
             self.reporter.stop(str(error))
-        except OSError as error:
-            self.reporter.stop(f"{error.filename or self.task.folder} cannot be written: {error.strerror or error}.")
+            self._give_back(number, token)
         except Exception as error:
             log.exception("chunk %d failed", number)
-            self.ledger.release(number, token)
             self.reporter.failed(number, "".join(traceback.format_exception_only(error)).strip())
+            self._give_back(number, token)
         finally:
             self.running = None
             self.reporter.ends(number)
             self.reporter.waits(None)
+
+    def _give_back(self, number: int, token: str) -> None:
+        """So that nobody waits until the lease has run out; where that cannot be, they do."""
+        try:
+            self.ledger.release(number, token)
+        except BulkError as error:
+            log.warning("%s", error)
 
     async def _run(self, number: int, token: str, chunk: Chunk) -> None:
         client = RowsClient(self._http, self.task.call, self.reporter.waits)
