@@ -2,6 +2,7 @@
 done stands in the ledger.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -53,7 +54,9 @@ class Reporter:
 
     def _write(self, **said: Any) -> None:
         line = json.dumps({"process": os.getpid(), **said}, ensure_ascii=True)
-        os.write(self._descriptor, line.encode() + b"\n")
+        # Without a reader the command is about to end, or has: the executor hears of that by SIGTERM.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._descriptor, line.encode() + b"\n")
 
 
 _LONGEST_TEXT = 500

@@ -47,3 +47,10 @@ def test_a_chunk_over_which_every_executor_dies_ends_the_run() -> None:
     assert heard([("begins", (1,))] * MOST_BEGINNINGS).reason is None
     assert heard([("begins", (1,)), ("ends", (1,))] * 2 * MOST_BEGINNINGS).reason is None
     assert "die over chunk 1" in str(heard([("begins", (1,))] * (MOST_BEGINNINGS + 1)).reason)
+
+
+def test_a_command_that_has_gone_stops_nobody_from_saying_something() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    Reporter(writing).begins(1)
+    os.close(writing)
