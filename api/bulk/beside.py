@@ -1,6 +1,7 @@
 """A file that has its name only when it is whole."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -25,6 +26,11 @@ class Beside:
         self.path = local(path)
         self._storage: _Local | _Remote = _Remote(self.path) if is_url(self.path) else _Local(self.path)
 
+    def remove_leftovers(self) -> None:
+        """Removes what writers of this file left that were killed; only for who knows that nobody is writing it."""
+        with writing(self.path):
+            self._storage.remove_leftovers()
+
     def __enter__(self) -> Self:
         with writing(self.path):
             self.file = self._storage.opened()
@@ -48,6 +54,10 @@ def _temporary(name: str) -> str:
     return f"{name}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
 
 
+def _is_temporary(name: str, of: str) -> bool:
+    return re.fullmatch(re.escape(of) + r"\.tmp-\d+-[0-9a-f]{8}", name) is not None
+
+
 class _Local:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -56,6 +66,12 @@ class _Local:
     def opened(self) -> BinaryIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         return self._beside.open("wb")
+
+    def remove_leftovers(self) -> None:
+        folder = self._path.parent
+        for found in folder.iterdir() if folder.exists() else ():
+            if _is_temporary(found.name, self._path.name):
+                found.unlink(missing_ok=True)
 
     def finish(self, file: BinaryIO) -> None:
         file.flush()
@@ -91,6 +107,12 @@ class _Remote:
         self._system.makedirs(str(PurePosixPath(self._name).parent), exist_ok=True)
         file: BinaryIO = self._system.open(self._beside, "wb")
         return file
+
+    def remove_leftovers(self) -> None:
+        folder = str(PurePosixPath(self._name).parent)
+        for found in self._system.ls(folder, detail=False) if self._system.exists(folder) else ():
+            if _is_temporary(PurePosixPath(found).name, PurePosixPath(self._name).name):
+                self._system.rm(found)
 
     def finish(self, file: BinaryIO) -> None:
         file.close()

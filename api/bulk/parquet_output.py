@@ -22,7 +22,7 @@ _BATCH_ROWS, _BATCH_BYTES = 1024, 8 << 20
 """So much is held of a part."""
 
 _GROUP_ROWS, _GROUP_BYTES = 32_768, 4 << 20
-"""So much becomes a row group of the output: few bytes, as encoding takes several times as many, and memory is flat."""
+"""So much becomes a row group of the output. Few bytes, as encoding takes several times as many: memory stays flat."""
 
 _Held = tuple[Row, Mapping[str, Any]]
 

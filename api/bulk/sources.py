@@ -40,7 +40,7 @@ class Source:
     @property
     def delimiter(self) -> str:
         """Between the fields of a CSV."""
-        return "\t" if ".tsv" in PurePosixPath(self.path).suffixes else ","
+        return "\t" if _suffixes(self.path)[0] == ".tsv" else ","
 
 
 def find_inputs(patterns: Sequence[str]) -> list[Source]:
@@ -114,11 +114,15 @@ def _named(path: str) -> Source:
 
 def _source(path: str) -> Source | None:
     """The format that the end of its name tells; None for any other."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes[-2:]]
-    compression = _COMPRESSIONS.get(suffixes[-1], "none") if suffixes else "none"
-    if compression != "none":
-        suffixes.pop()
-    found = _FORMATS.get(suffixes[-1]) if suffixes else None
+    suffix, packed = _suffixes(path)
+    found = _FORMATS.get(suffix)
+    compression = _COMPRESSIONS.get(packed, "none")
     if found is None or (found == "parquet" and compression != "none"):
         return None
     return Source(path, found, compression)
+
+
+def _suffixes(path: str) -> tuple[str, str]:
+    """What tells the format, and what stands behind it where the file is compressed."""
+    suffixes = ["", "", *PurePosixPath(path.lower()).suffixes]
+    return (suffixes[-2], suffixes[-1]) if suffixes[-1] in _COMPRESSIONS else (suffixes[-1], "")

@@ -68,6 +68,8 @@ def part_writer(path: Path, output_format: OutputFormat, *, input_format: Format
 def join_parts(parts: Sequence[Path], output: str, output_format: OutputFormat) -> None:
     """Streams parts in their order into OUTPUT.tmp-..., and renames that when it is whole; the parts stay.
 
+    Nobody else may be joining the same output: what a killed join has left of it is removed first.
+
     Args:
         output: a path, or a URL that fsspec opens. What is there is replaced.
 
@@ -75,5 +77,7 @@ def join_parts(parts: Sequence[Path], output: str, output_format: OutputFormat) 
         BulkError: a part is gone, the disk is full or not writable, or values of a column have no type in common.
             Nothing is left of the output, and what was there before stays.
     """
-    with Beside(output) as beside, writing(output):
+    written = Beside(output)
+    written.remove_leftovers()
+    with written as beside, writing(output):
         _JOINS[output_format](parts, beside.file)

@@ -259,4 +259,4 @@ def test_parquet_that_changed_is_refused_also_where_a_reader_is_kept(tmp_path: P
 
 def test_a_source_says_how_it_is_read() -> None:
     assert Source("/a/b.tsv.gz", "csv", "gz").delimiter == "\t"
-    assert Source("/a.tsv/b.csv", "csv").delimiter == ","
+    assert Source("/a.tsv/b.tsv.csv", "csv").delimiter == ","

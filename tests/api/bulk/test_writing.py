@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import json
 import os
 import resource
 import subprocess
@@ -16,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.bulk.chunking import chunks_of, read_chunk
@@ -74,6 +75,22 @@ def test_a_line_with_new_columns_reads_as_the_row_with_them(values: dict[str, An
     raw = orjson.dumps(values) + blanks.encode()
     line = spliced(raw, values, {"score of it": [0.5, None]})
     assert orjson.loads(line) == {**values, "score of it": [0.5, None]}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=3), max_size=9), st.integers(1, 4), st.booleans())
+def test_every_line_comes_out_once_in_order_and_with_its_bytes(
+    tmp_path: Path, rows: list[dict[str, Any]], chunk: int, ended: bool
+) -> None:
+    lines = [json.dumps(row, ensure_ascii=number % 2 == 0).encode() + b" \r" for number, row in enumerate(rows)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines) + b"\n" * ended * bool(lines))
+    scored(tmp_path / "a.jsonl", tmp_path / "out.jsonl", "jsonl", tmp_path, chunk)
+    found = (tmp_path / "out.jsonl").read_bytes().split(b"\n")
+    assert found.pop() == b""
+    new = [b'"score":%d.0,"embedding":[%d.0,0.5]} \r' % (number, number) for number in range(1, len(lines) + 1)]
+    assert found == [
+        line[:-3] + (b"," if row else b"") + columns for row, line, columns in zip(rows, lines, new, strict=True)
+    ]
 
 
 def test_not_a_number_becomes_null() -> None:
@@ -180,6 +197,19 @@ def test_the_join_goes_to_storage_by_url(tmp_path: Path) -> None:
     system = fsspec.filesystem("memory")
     assert system.cat("/joined/out.jsonl").count(b"\n") == 3
     assert [Path(name).name for name in system.ls("/joined", detail=False)] == ["out.jsonl"]
+
+
+def test_what_a_killed_join_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "part").write_text("{}\n")
+    left, other = "out.jsonl.tmp-123-0123abcd", "out.jsonl.tmp-mine"
+    (tmp_path / left).touch()
+    (tmp_path / other).touch()
+    system = fsspec.filesystem("memory")
+    system.pipe(f"/left/{left}", b"")
+    for output in (f"file://{tmp_path}/out.jsonl", "memory://left/out.jsonl"):
+        join_parts([tmp_path / "part"], output, "jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", other, "part"]
+    assert [Path(name).name for name in system.ls("/left", detail=False)] == ["out.jsonl"]
 
 
 def test_an_error_within_leaves_nothing_and_what_was_there_before(tmp_path: Path) -> None:
