@@ -83,6 +83,8 @@ def test_every_printed_command_has_flags_that_exist(page: Path, capsys: pytest.C
             known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
         elif command == "inspect":
             known |= {"--json"}
+        elif command in BULK:
+            known |= set(bulk_parser(command).flags)
         assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
 
 
@@ -93,3 +95,11 @@ def commands(text: str) -> Iterator[str]:
             found = re.match(r"(?:\S*/)?millpond (.+)", line)
             if found:
                 yield found.group(1)
+
+
+@pytest.mark.parametrize("command", BULK)
+def test_a_bulk_command_names_every_flag_once_and_says_what_it_is_for(command: str) -> None:
+    parser = bulk_parser(command)
+    assert len(parser.flags) == len(set(parser.flags))
+    assert all(action.help for action in parser._actions)
+    assert {"--output", "--server", "--restart", "--dry-run", "--max-errors", "--ledger"} <= set(parser.flags)

@@ -20,11 +20,11 @@ from api.bulk.workspace import SUFFIX
 WORDS = "where does the water go when it rains down over hill and mill and pond to sea"
 
 
-def conversations(count: int, seed: int = 5) -> list[bytes]:
+def conversations(count: int, seed: int = 5, first: int = 0) -> list[bytes]:
     """Lines of JSON with a conversation each, written with the blanks and the order of keys that people leave."""
     chosen = random.Random(seed)
     lines = []
-    for number in range(count):
+    for number in range(first, first + count):
         asked, answered = (" ".join(chosen.choices(WORDS.split(), k=chosen.randint(1, most))) for most in (6, 18))
         said = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         apart = chosen.choice([(", ", ": "), (",", ":"), (" ,  ", " : ")])
@@ -41,11 +41,11 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "api.cli", *map(str, arguments)]
 
 
-def begun(*arguments: object, **how: Any) -> "subprocess.Popen[str]":
-    """A bulk command that runs."""
-    return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ}, **how
-    )
+def begun(*arguments: object, log: Path | None = None, **how: Any) -> "subprocess.Popen[str]":
+    """A bulk command that runs; what it says is added to a log, where one is given."""
+    with open(log or os.devnull, "ab") as file:  # noqa: PTH123 - one of the two is no path
+        output = file if log else subprocess.PIPE
+        return subprocess.Popen(command(*arguments), stdout=output, stderr=subprocess.STDOUT, text=True, **how)
 
 
 def ended(process: "subprocess.Popen[str]", seconds: float = 120.0) -> tuple[int, str]:
@@ -54,9 +54,9 @@ def ended(process: "subprocess.Popen[str]", seconds: float = 120.0) -> tuple[int
     return process.returncode, said
 
 
-def done(*arguments: object, **how: Any) -> tuple[int, str]:
+def done(*arguments: object, seconds: float = 120.0, **how: Any) -> tuple[int, str]:
     """The exit status of a bulk command, and all that it said."""
-    return ended(begun(*arguments, **how))
+    return ended(begun(*arguments, **how), seconds)
 
 
 def ledger_of(output: Path) -> list[tuple[Any, ...]]:
@@ -77,10 +77,14 @@ def chunks_done(output: Path) -> int:
     return sum(part is not None for part, *_ in ledger_of(output))
 
 
-def family_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """A command and every process under it."""
-    parent = psutil.Process(process.pid)
+def family_of(command: int) -> list[psutil.Process]:
+    """A command, by its process id, and every process under it."""
+    parent = psutil.Process(command)
     return [parent, *parent.children(recursive=True)]
+
+
+def command_line(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
 
 
 def split(line: bytes) -> tuple[bytes, float]:

@@ -95,7 +95,7 @@ def test_a_command_that_is_killed_leaves_no_process_and_is_resumed_by_the_same_c
     command = ["score", folder / "in.jsonl", "--output", output, "--model", checkpoint, "--chunk-rows", 10]
     first = begun(*command)
     eventually(lambda: chunks_done(output) >= 3, 60)
-    family = family_of(first)
+    family = family_of(first.pid)
     assert len(family) > 6
     first.kill()
     first.communicate()
@@ -119,7 +119,7 @@ def test_ctrl_c_stops_within_seconds_and_prints_the_command_that_goes_on(
     command = ["score", str(folder / "in.jsonl"), "--output", str(output), "--server", server.url, "--chunk-rows", "8"]
     process = begun(*command)
     eventually(lambda: chunks_done(output) >= 3, 60)
-    family = family_of(process)
+    family = family_of(process.pid)
     process.send_signal(signal.SIGINT)
     status, said = ended(process, 15)
     assert status == 130
