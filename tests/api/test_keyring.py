@@ -259,7 +259,7 @@ def test_options_take_several_keys_and_tell_them_to_nobody(path: Path) -> None:
     assert [key.get_secret_value() for key in options.api_key] == ["a", "b", "c"]
     assert not {"a", "b", "c", "MILLPOND_API_KEY"} & {*options.environment(), *options.environment().values()}
     assert parse("api", [], {"MILLPOND_API_KEY": "a, b"}).options.api_key == options.api_key[:2]
-    assert "hidden" not in repr(Options.checked({"api_key": "hidden"}))
+    assert "hushed" not in repr(Options.checked({"api_key": "hushed"}))
     with pytest.raises(LaunchError, match="--api-key cannot be what was given") as caught:
         parse("serve", ["--api-key", "sec ret"], {})
     assert "sec ret" not in str(caught.value)

@@ -342,5 +342,17 @@ WAYS: Sequence[Way] = (
     *_whatever("/invocations"),
 )
 
-NOT_POOLING = {"/ping", "/tokenize", "/detokenize", "/decode", "/embed_sparse"}
-"""The routes with a body, or none, that never bring anything to a model."""
+NOT_POOLING = {
+    "/ping",
+    "/tokenize",
+    "/detokenize",
+    "/decode",
+    "/embed_sparse",
+    "/v1/rows",
+    "/v1/jobs",
+    "/v1/jobs/{job_id}/cancel",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/batches/{batch_id}/cancel",
+}
+"""The routes with a body, or none, that bring nothing to a model themselves; /v1/rows does, each row for itself."""

@@ -32,7 +32,7 @@ KEYS = {
     "calls": {"concurrency": 1},
 }
 OPEN = ("/health", "/ready", "/ping")
-OF_ONES_OWN = ("/v1/jobs/{job_id}/cancel",)
+OF_ONES_OWN = ("/v1/jobs/{job_id}/cancel", "/v1/files", "/v1/batches", "/v1/batches/{batch_id}/cancel")
 """What another key than its own finds nothing at, whatever models it is for."""
 
 EVERYTHING = {
@@ -44,6 +44,8 @@ EVERYTHING = {
     "documents": ["water"],
     "ids": [1],
     "tokens": [1],
+    "task": "embed",
+    "rows": [{"text": "water"}],
     "endpoint": "/v1/embeddings",
     "body": {"model": MODEL, "input": "water"},
 }
