@@ -13,7 +13,7 @@ from api.bulk.arguments import BulkCommand
 from api.bulk.client import Endpoint
 from api.bulk.errors import BulkError
 from api.bulk.reporting import Reports
-from api.bulk.servers import OwnBroker, OwnServer, temporary_directory
+from api.bulk.servers import OwnBroker, OwnServer, remove_abandoned, temporary_directory
 from api.bulk.stopping import Stop
 from api.errors import LaunchError
 from api.supervisor import Supervisor
@@ -51,6 +51,8 @@ async def running(
         Interrupted: the command was told to stop.
     """
     supervisor = Supervisor(say)
+    alone = command.ledger is None
+    remove_abandoned(name, alone=alone)
     directory = temporary_directory(name)
     try:
         if command.server is None:
@@ -68,6 +70,7 @@ async def running(
     finally:
         await supervisor.stop()
         shutil.rmtree(directory, ignore_errors=True)
+        remove_abandoned(name, alone=alone)
 
 
 def check_ledger(url: str) -> None:

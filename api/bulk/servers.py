@@ -34,19 +34,30 @@ _PROBE_SECONDS = 0.1
 
 
 def temporary_directory(backfill_id: str) -> Path:
-    """A new directory whose path is short enough for a Unix socket. Those that killed runs left are removed."""
-    prefix = f"mp-{backfill_id}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        if _is_abandoned(left):
+    """A new directory whose path is short enough for a Unix socket."""
+    return Path(tempfile.mkdtemp(prefix=_prefix(backfill_id)))
+
+
+def remove_abandoned(backfill_id: str, *, alone: bool) -> None:
+    """Removes the directories that killed runs of a backfill left on this machine.
+
+    Args:
+        alone: no other command works on it, so that what no server holds is nobody's.
+    """
+    for left in Path(tempfile.gettempdir()).glob(_prefix(backfill_id) + "*"):
+        if _is_abandoned(left, alone=alone):
             shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=prefix))
 
 
-def _is_abandoned(directory: Path) -> bool:
+def _prefix(backfill_id: str) -> str:
+    return f"mp-{backfill_id}-"
+
+
+def _is_abandoned(directory: Path, *, alone: bool) -> bool:
     """Whether no server holds it (`_Launch._data_directory` in `api/launcher.py`), nor is about to."""
     try:
-        if time.time() - directory.stat().st_mtime < STARTING_SECONDS:
-            return False
+        if not (directory / "lock").exists():
+            return alone or time.time() - directory.stat().st_mtime > STARTING_SECONDS
         with (directory / "lock").open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,8 @@ def test_a_command_that_is_killed_leaves_no_process_and_is_resumed_by_the_same_c
     after = ledger_of(output)
     assert [rows for _, rows, *_ in after] == [10] * 40
     assert {number: after[number] for number in before} == before
+    backfill_id = json.loads((folder / "out.jsonl.millpond" / "backfill.json").read_text())["id"]
+    assert not list(Path(tempfile.gettempdir()).glob(f"mp-{backfill_id}-*"))
 
 
 def test_ctrl_c_stops_within_seconds_and_prints_the_command_that_goes_on(
