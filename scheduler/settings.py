@@ -44,7 +44,7 @@ CALL_RENEWAL_SECONDS = 4.0
 ATTEMPTS_ALLOWED = 3
 """An item that three workers did not survive is answered with an error and dead-lettered."""
 
-BATCH_LEASE_MS = 8_000
+BATCH_LEASE_MS = 5_000
 """A part of a batch's work whose process has not been heard of for so long is another's."""
 
 BATCH_KEPT_MS = 30 * 86_400_000

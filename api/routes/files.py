@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.errors import ApiError
-from api.files.storage import Storage, content_name, storage_of
+from api.files.storage import content_name, storage_of
 from api.files.uploading import receive_upload
 from api.paging import ids_after, newest_first, page_number
 from api.protocol.files import (
@@ -115,9 +115,15 @@ async def get_file(file_id: str, request: Request) -> FileObject:
 async def get_content(file_id: str, request: Request) -> Response:
     """The bytes of a file."""
     file = await own_file(request, file_id)
-    storage = storage_of(request.app.state)
+    pieces = storage_of(request.app.state).pieces(content_name(file_id))
+    try:
+        first = await asyncio.to_thread(_next, pieces)
+    except FileNotFoundError as error:
+        raise ApiError(
+            404, f"The content of {file_id!r} is not in the storage any more.", code="file_not_found"
+        ) from error
     return StreamingResponse(
-        _pieces(storage, content_name(file_id)),
+        _pieces(first, pieces),
         media_type="application/octet-stream",
         headers={"Content-Length": str(file.size)},
     )
@@ -149,10 +155,10 @@ def _lives(file: StoredFile) -> bool:
     return not file.expires or time.time() < file.expires
 
 
-async def _pieces(storage: Storage, name: str) -> AsyncIterator[bytes]:
-    pieces = storage.pieces(name)
-    while (piece := await asyncio.to_thread(_next, pieces)) is not None:
+async def _pieces(piece: bytes | None, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece is not None:
         yield piece
+        piece = await asyncio.to_thread(_next, pieces)
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:

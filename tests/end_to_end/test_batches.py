@@ -224,6 +224,20 @@ def test_another_key_sees_none_of_it(server: Millpond, client: openai.OpenAI) ->
             call()
 
 
+def test_a_file_whose_content_is_lost_is_a_404(server: Millpond, client: openai.OpenAI) -> None:
+    file_id = uploaded(client, [line("a", "x")])
+    assert server.data_directory
+    (server.data_directory / "files" / "content" / file_id).unlink()
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(file_id)
+    batch = ended(
+        client, client.batches.create(input_file_id=file_id, endpoint="/v1/embeddings", completion_window="1h")
+    )
+    assert batch.errors
+    assert batch.errors.data
+    assert (batch.status, batch.errors.data[0].code) == ("failed", "file_not_found")
+
+
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(server: Millpond, client: openai.OpenAI) -> None:
     before = set(stored(server))
     with pytest.raises(openai.APIStatusError) as caught:
