@@ -24,7 +24,7 @@ from api.protocol.files import (
 from api.state import caller_of, state_of
 from scheduler.connection import persist
 from scheduler.files import StoredFile, add_file, remove_file
-from scheduler.keys import file_key, files_of
+from scheduler.keys import OPEN_BATCHES, batch_key, file_key, files_of
 from scheduler.results import ENQUEUE_SECONDS
 
 router = APIRouter()
@@ -131,8 +131,9 @@ async def get_content(file_id: str, request: Request) -> Response:
 
 @router.delete("/v1/files/{file_id}", summary="Delete a file")
 async def delete_file(file_id: str, request: Request) -> DeletedFile:
-    """Removes a file and its content. A batch that reads it fails."""
+    """Removes a file and its content, unless a batch that has not ended reads it: 409."""
     file = await own_file(request, file_id)
+    await _check_unread(request, file_id)
     await asyncio.to_thread(storage_of(request.app.state).remove, content_name(file_id))
     await remove_file(file_id, file.owner).run(state_of(request).redis)
     return DeletedFile(id=file_id, deleted=True)
@@ -149,6 +150,17 @@ async def own_file(request: Request, file_id: str, param: str | None = None) -> 
     if file is None or file.owner != caller_of(request).name or not _lives(file):
         raise ApiError(404, f"There is no file {file_id!r}.", param=param, code="file_not_found")
     return file
+
+
+async def _check_unread(request: Request, file_id: str) -> None:
+    redis = state_of(request).redis
+    for member in await redis.zrange(OPEN_BATCHES, 0, -1):
+        if await redis.hget(batch_key(member.decode()), "input") == file_id.encode():
+            raise ApiError(
+                409,
+                f"The batch {member.decode()!r} reads {file_id!r} and has not ended: cancel it first, or wait.",
+                code="file_in_use",
+            )
 
 
 def _lives(file: StoredFile) -> bool:

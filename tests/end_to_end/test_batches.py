@@ -135,6 +135,8 @@ def test_a_batch_is_cancelled_in_the_middle_with_what_is_done(client: openai.Ope
     batch = batch_of(client, slow_lines(900))
     look = lambda: client.batches.retrieve(batch.id)  # noqa: E731
     when(look, lambda found: bool(found.request_counts and found.request_counts.completed))
+    with pytest.raises(openai.ConflictError, match=batch.id):
+        client.files.delete(batch.input_file_id)
     assert client.batches.cancel(batch.id).status == "cancelling"
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
     batch = ended(client, batch)
