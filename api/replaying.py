@@ -7,12 +7,14 @@ that a synchronous call is.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from starlette.types import ASGIApp, Message
 
 from api.callers import Caller
 from api.deadlines import Deadline
 from api.errors import ErrorForm
+from api.timings import Timings
 from scheduler.keys import Lane
 
 LANE_HEADER = "Millpond-Lane"
@@ -49,11 +51,13 @@ class Reply:
 
     Attributes:
         headers: those that belong to the result, such as Content-Type, and to a refusal, such as Retry-After.
+        tokens: of input that were pooled for it.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    tokens: int = 0
 
     @property
     def content_type(self) -> str:
@@ -114,7 +118,7 @@ async def _exchange(app: ASGIApp, call: Call, request_id: str, state: dict[str, 
     }
     connection = _Connection(call.body)
     await app(scope, connection.receive, connection.send)
-    return connection.reply()
+    return connection.reply(cast("Timings", state["timings"]).tokens)
 
 
 class _Connection:
@@ -138,10 +142,10 @@ class _Connection:
         else:
             self._parts.append(message.get("body", b""))
 
-    def reply(self) -> Reply:
+    def reply(self, tokens: int) -> Reply:
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in self._headers
             if name not in _DROPPED and not name.startswith(_DROPPED_BEGINNINGS)
         }
-        return Reply(self._status, headers, b"".join(self._parts))
+        return Reply(self._status, headers, b"".join(self._parts), tokens)

@@ -10,22 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from scheduler.files import StoredFile
 from scheduler.keys import (
+    BATCH_OWNERS,
     EXPIRING_FILES,
     JOBS,
-    OPEN_BATCHES,
     batch_chunks,
     batch_claims,
     batch_holders,
     batch_key,
     batches_of,
     file_key,
+    file_readers,
     files_of,
+    open_batches,
 )
 from scheduler.lua import Argument, Step
-from scheduler.settings import BATCH_KEPT_MS, BATCH_LEASE_MS
+from scheduler.settings import BATCH_KEPT_MS, BATCH_LEASE_MS, PARTS_KEPT_SECONDS
 
 _SHARED = ("prelude", "batch")
 _ENDING = ("prelude", "batch", "outbox")
@@ -48,34 +51,48 @@ class Part:
 
     Attributes:
         token: of the claim; part files bear it, and what is written under an old one changes nothing.
+        owner: whose batch it is, as the keys have it.
     """
 
     batch_id: str
     name: str
     token: str
+    owner: str
+
+    @property
+    def is_chunk(self) -> bool:
+        """Whether it is lines to run."""
+        return self.name not in (VALIDATE, FINISH)
 
 
 def create_batch(batch_id: str, owner: str, input_id: str, microseconds: int, fields: Mapping[str, Argument]) -> Step:
     """Makes a batch, once; its reply is 0 when the input is not there, or not the owner's."""
-    keys = [batch_key(batch_id), batches_of(owner), OPEN_BATCHES, file_key(input_id)]
+    keys = [batch_key(batch_id), batches_of(owner), open_batches(owner), BATCH_OWNERS]
+    keys += [file_key(input_id), file_readers(input_id)]
     pairs = [each for pair in fields.items() for each in pair]
-    return Step("create_batch", keys, [batch_id, owner, microseconds, *pairs])
+    return Step("create_batch", keys, [batch_id, owner, quote(owner, safe=""), microseconds, *pairs])
 
 
-def claim_part(token: str, microseconds: int) -> Step:
-    """Takes the next part that is to be done; read its reply with `claimed_part`."""
-    return Step("claim_batch", [OPEN_BATCHES], [JOBS, token, BATCH_LEASE_MS, microseconds], _SHARED)
+def claim_part(token: str, microseconds: int, *, chunks: bool, stages: bool, slow: Sequence[str] = ()) -> Step:
+    """Takes the next part that is to be done; read its reply with `claimed_part`.
+
+    Args:
+        chunks, stages: which kinds of parts there is room for.
+        slow: owners, as the keys have them, of whom no chunks are wanted.
+    """
+    arguments: list[Argument] = [JOBS, token, BATCH_LEASE_MS, microseconds, int(chunks), int(stages), *slow]
+    return Step("claim_batch", [BATCH_OWNERS], arguments, _SHARED)
 
 
 def claimed_part(reply: Any, token: str) -> Part | None:
     """What `claim_part` replied."""
-    return Part(reply[0].decode(), reply[1].decode(), token) if reply else None
+    return Part(reply[0].decode(), reply[1].decode(), token, reply[2].decode()) if reply else None
 
 
 def renew_parts(parts: Sequence[Part]) -> Step:
     """Renews leases; its reply is a `Word` for each part."""
     places = [each for part in parts for each in (part.batch_id, part.name, part.token)]
-    return Step("renew_batch", [OPEN_BATCHES], [JOBS, BATCH_LEASE_MS, *places], _SHARED)
+    return Step("renew_batch", [JOBS], [BATCH_LEASE_MS, *places], _SHARED)
 
 
 def start_batch(part: Part, now: int, chunks: int, lines: int, model: str) -> Step:
@@ -94,12 +111,39 @@ class Counted:
     total_tokens: int
 
 
-def commit_chunk(part: Part, counted: Counted, now: int) -> Step:
-    """Writes down that a chunk is done; its reply is 0 when that is another's to say, or was said."""
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The claim that did a chunk.
+
+    Attributes:
+        kinds: of the part files that it wrote: one that is missing has been lost.
+    """
+
+    token: str
+    kinds: tuple[str, ...]
+
+    def encode(self) -> str:
+        """As it is kept."""
+        return " ".join((self.token, *self.kinds))
+
+    @classmethod
+    def decode(cls, kept: bytes) -> "Winner":
+        """What `encode` made."""
+        token, *kinds = kept.decode().split()
+        return cls(token, tuple(kinds))
+
+
+def commit_chunk(part: Part, counted: Counted, kinds: Sequence[str], now: int) -> Step:
+    """Writes down that a chunk is done; its reply is 0 when that is another's to say, or was said.
+
+    Args:
+        kinds: of the part files that were written.
+    """
     batch = part.batch_id
     keys = [batch_key(batch), batch_claims(batch), batch_holders(batch), batch_chunks(batch)]
     counts = [counted.completed, counted.failed, counted.input_tokens, counted.total_tokens]
-    return Step("commit_chunk", keys, [part.name, part.token, *counts, now], _SHARED)
+    kept = Winner(part.token, tuple(kinds)).encode()
+    return Step("commit_chunk", keys, [part.name, part.token, *counts, now, kept], _SHARED)
 
 
 def release_part(part: Part) -> Step:
@@ -116,6 +160,7 @@ def cancel_batch(batch_id: str, owner: str, now: int) -> Step:
 def end_batch(
     part: Part,
     owner: str,
+    input_id: str,
     status: str,
     fields: Mapping[str, Argument],
     files: Sequence[StoredFile],
@@ -124,10 +169,12 @@ def end_batch(
 ) -> Step:
     """Ends a batch with what came of it; its reply is 0 when that is another's to say, or was said."""
     batch = part.batch_id
-    keys = [batch_key(batch), batch_claims(batch), batch_holders(batch), batch_chunks(batch), OPEN_BATCHES]
-    arguments: list[Argument] = [batch, part.name, part.token, JOBS, webhook, BATCH_KEPT_MS, status, len(fields)]
+    keys = [batch_key(batch), batch_claims(batch), batch_holders(batch), batch_chunks(batch), open_batches(owner)]
+    keys += [file_readers(input_id), files_of(owner), EXPIRING_FILES]
+    arguments: list[Argument] = [batch, part.name, part.token, JOBS, webhook, BATCH_KEPT_MS, PARTS_KEPT_SECONDS]
+    arguments += [status, len(fields)]
     arguments += [each for pair in fields.items() for each in pair]
     for file in files:
         found = file.fields()
         arguments += [file.file_id, microseconds, file.expires, len(found) // 2, *found]
-    return Step("end_batch", [*keys, files_of(owner), EXPIRING_FILES], arguments, _ENDING)
+    return Step("end_batch", keys, arguments, _ENDING)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scheduler.keys import EXPIRING_FILES, file_key, files_of
+from scheduler.keys import EXPIRING_FILES, file_key, file_readers, files_of
 from scheduler.lua import Argument, Step
 
 
@@ -46,5 +46,6 @@ def add_file(file: StoredFile, microseconds: int) -> Step:
 
 
 def remove_file(file_id: str, owner: str) -> Step:
-    """Forgets a file; its reply is 1, or 0 when there is none."""
-    return Step("remove_file", [file_key(file_id), files_of(owner), EXPIRING_FILES], [file_id])
+    """Forgets a file, whose content is to be removed then; its reply is empty, or names a batch that reads it."""
+    keys = [file_key(file_id), files_of(owner), EXPIRING_FILES, file_readers(file_id)]
+    return Step("remove_file", keys, [file_id])

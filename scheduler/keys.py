@@ -198,16 +198,22 @@ def webhooks_to(receiver: str) -> str:
     return f"{JOBS}webhooks:to:{receiver}"
 
 
-OPEN_BATCHES = JOBS + "batches:open"
-"""Sorted set: batch that has not ended -> when it last got a place in the order of service, in Unix microseconds."""
+BATCH_OWNERS = JOBS + "batches:owners"
+"""Sorted set: owner with batches that have not ended, as in `open_batches` -> when it last had a turn, in Unix
+microseconds."""
 
 EXPIRING_FILES = JOBS + "files:expiring"
-"""Sorted set: file -> the Unix second at which it goes."""
+"""Sorted set: file -> the Unix second at which it goes; also batch that has ended -> when its parts go."""
 
 
 def file_key(file_id: str) -> str:
     """Hash: owner, filename, bytes, purpose, created, expires (Unix seconds, 0: never)."""
     return f"{JOBS}file:{file_id}"
+
+
+def file_readers(file_id: str) -> str:
+    """Set: the batches that have not ended and read the file."""
+    return f"{JOBS}file:{file_id}:readers"
 
 
 def files_of(owner: str) -> str:
@@ -231,8 +237,13 @@ def batch_holders(batch_id: str) -> str:
 
 
 def batch_chunks(batch_id: str) -> str:
-    """Hash: a chunk that is done -> the token of the claim whose part files hold it."""
+    """Hash: a chunk that is done -> the token of the claim that did it, and the kinds of part files that it wrote."""
     return f"{JOBS}batch:{batch_id}:chunks"
+
+
+def open_batches(owner: str) -> str:
+    """Sorted set: batch that has not ended -> when it last had a turn among the owner's, in Unix microseconds."""
+    return f"{JOBS}batches:open:{quote(owner, safe='')}"
 
 
 def batches_of(owner: str) -> str:

@@ -50,6 +50,9 @@ BATCH_LEASE_MS = 5_000
 BATCH_KEPT_MS = 30 * 86_400_000
 """For how long a batch that has ended can be asked for."""
 
+PARTS_KEPT_SECONDS = 60
+"""After which the sweep removes the parts of a batch that has ended, where who ended it died before it could."""
+
 DEAD_LETTERS_KEPT = 10_000
 
 WEBHOOK_LEASE_MS = 60_000

@@ -3,26 +3,24 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 from fastapi import FastAPI
 
-from api.batches.lines import Line, lines_of, parse_line, reply_line, tokens_of, unanswered_line
+from api.batches.lines import Line, expired_line, lines_of, parse_line, reply_line
+from api.batches.pacing import Pace, pause_of
+from api.batches.places import ERRORS, OUTPUT
 from api.callers import Caller
 from api.deadlines import Deadline
 from api.errors import ApiError, openai_error
 from api.replaying import Call, Reply, replay
 from scheduler.batches import Counted
-from scheduler.errors import QueueUnavailableError
 from scheduler.keys import Lane
 
 BUSY = (429, 503)
 """What a line is told that only comes too early: it waits and is sent again."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds before a line that came too early is sent again, whatever the reply's Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +30,23 @@ class Answered:
     Attributes:
         text: its line of the output or error file, with the line's end.
         is_output: in which of both.
-        tokens: of input and of all, that it is charged with.
+        tokens: that it is charged with.
     """
 
     text: bytes
     is_output: bool
-    tokens: tuple[int, int]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """What came of a chunk, in the order of its lines."""
+    """What came of a chunk.
 
-    output: bytes
-    errors: bytes
+    Attributes:
+        contents: of its part files, by kind, in the order of its lines; one without lines is not there.
+    """
+
+    contents: Mapping[str, bytes]
     counted: Counted
 
 
@@ -56,7 +57,7 @@ class Runner:
     Attributes:
         owner: finds the caller whose batch it is, with the rights of now.
         deadline: Unix seconds at which the batch expires.
-        places: bounds how many lines run at once in this process.
+        pace: of the owner, in this process.
     """
 
     app: FastAPI
@@ -64,7 +65,7 @@ class Runner:
     endpoint: str
     owner: Callable[[], Caller]
     deadline: int
-    places: asyncio.Semaphore
+    pace: Pace
 
     async def run(self, data: bytes, stop: asyncio.Event) -> ChunkOutput | None:
         """What came of a chunk's lines; of those that are done, when it is to stop before; None when nothing is.
@@ -86,32 +87,39 @@ class Runner:
 
     async def _answer(self, line: Line) -> Answered:
         line_id = line_id_of(self.batch_id, line.custom_id)
-        async with self.places:
-            reply = await self._reply(line, line_id)
+        reply = await self._reply(line, line_id)
         if reply is None:
-            text = unanswered_line(line_id, line.custom_id, "batch_expired", "The batch expired before its turn.")
-            return Answered(text, False, (0, 0))
+            return Answered(expired_line(line_id, line.custom_id), False, 0)
         is_output = reply.status < 300
         text = reply_line(line_id, line.custom_id, reply.status, line_id, reply.body)
-        return Answered(text, is_output, tokens_of(reply.body) if is_output else (0, 0))
+        return Answered(text, is_output, reply.tokens if is_output else 0)
 
     async def _reply(self, line: Line, request_id: str) -> Reply | None:
         """The reply of a line's route; None when the batch expires first."""
         call = Call(self.endpoint, line.body, lane=Lane.BULK)
-        while (left := self.deadline - time.time()) > 0:
-            try:
-                reply = await replay(self.app, call, self.owner(), Deadline(left, "completion_window"), request_id)
-            except ApiError as error:
-                return _refused(error)
-            except QueueUnavailableError:
-                await asyncio.sleep(1.0)
-                continue
+        while True:
+            async with self.pace.turn():
+                left = self.deadline - time.time()
+                if left <= 0:
+                    return None
+                reply = await self._exchange(call, left, request_id)
             if reply.status == 504:  # the deadline it was given is the batch's
                 return None
             if reply.status not in BUSY:
                 return reply
-            await asyncio.sleep(min(float(reply.headers.get("retry-after", 1)), LONGEST_PAUSE, left))
-        return None
+            self.pace.pause(pause_of(reply.headers))
+
+    async def _exchange(self, call: Call, seconds: float, request_id: str) -> Reply:
+        """What the route answers now, or the owner's key that has gone, or cannot be looked for."""
+        try:
+            owner = self.owner()
+        except ApiError as error:
+            status, body = openai_error(error)
+            return Reply(
+                status, {name.lower(): value for name, value in (error.headers or {}).items()}, orjson.dumps(body)
+            )
+        self.pace.allow(owner.concurrency)
+        return await replay(self.app, call, owner, Deadline(seconds, "completion_window"), request_id)
 
 
 def line_id_of(batch_id: str, custom_id: str) -> str:
@@ -120,17 +128,13 @@ def line_id_of(batch_id: str, custom_id: str) -> str:
     return f"batch_req_{digest.hexdigest()}"
 
 
-def _refused(error: ApiError) -> Reply:
-    """The reply for an owner who has lost the key since."""
-    status, body = openai_error(error)
-    return Reply(status, {}, orjson.dumps(body))
-
-
 def _together(done: Sequence[Answered]) -> ChunkOutput | None:
     if not done:
         return None
-    output = b"".join(each.text for each in done if each.is_output)
-    errors = b"".join(each.text for each in done if not each.is_output)
-    completed = sum(each.is_output for each in done)
-    asked, total = (sum(each.tokens[place] for each in done) for place in (0, 1))
-    return ChunkOutput(output, errors, Counted(completed, len(done) - completed, asked, total))
+    contents = {
+        OUTPUT: b"".join(each.text for each in done if each.is_output),
+        ERRORS: b"".join(each.text for each in done if not each.is_output),
+    }
+    completed, tokens = sum(each.is_output for each in done), sum(each.tokens for each in done)
+    counted = Counted(completed, len(done) - completed, tokens, tokens)
+    return ChunkOutput({kind: content for kind, content in contents.items() if content}, counted)

@@ -8,12 +8,11 @@ from typing import BinaryIO
 import orjson
 
 from api.batches.chunks import line_id_of
-from api.batches.lines import lines_of, parse_line, unanswered_line
-from api.batches.places import index_name, part_name
+from api.batches.lines import expired_line, lines_of, parse_line
+from api.batches.places import ERRORS, KINDS, index_name, part_name
 from api.batches.validating import Index
 from api.files.storage import Storage, content_name
-
-KINDS = ("output", "errors")
+from scheduler.batches import Winner
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Ending:
     Attributes:
         file_ids: of the output and the error file.
         chunks: how many there are.
-        winners: chunk that is done -> the token whose parts hold it.
+        winners: chunk that is done -> the claim whose parts hold it.
         expired: whether lines that are not done are told as expired; else they are left out.
     """
 
@@ -46,7 +45,7 @@ class Ending:
     endpoint: str
     file_ids: Mapping[str, str]
     chunks: int
-    winners: Mapping[str, str]
+    winners: Mapping[int, Winner]
     expired: bool
 
     def write(self) -> Ended:
@@ -69,22 +68,19 @@ class Ending:
                     append(kind, parts[kind])
                 if self.expired:
                     for line in self._unanswered(chunk, parts):
-                        append("errors", line)
+                        append(ERRORS, line)
                         expired += 1
         return Ended(sizes, expired)
 
     def _parts(self, chunk: int) -> dict[str, bytes]:
-        """What is done of a chunk."""
-        token = self.winners.get(str(chunk))
-        if token is None:
-            return dict.fromkeys(KINDS, b"")
-        found = {}
-        for kind in KINDS:
-            try:
-                found[kind] = self.storage.read(part_name(self.batch_id, str(chunk), token, kind))
-            except FileNotFoundError:
-                found[kind] = b""
-        return found
+        """What is done of a chunk; raises FileNotFoundError for a part that was written and is not there."""
+        winner = self.winners.get(chunk)
+        return {
+            kind: self.storage.read(part_name(self.batch_id, str(chunk), winner.token, kind))
+            if winner and kind in winner.kinds
+            else b""
+            for kind in KINDS
+        }
 
     def _unanswered(self, chunk: int, parts: Mapping[str, bytes]) -> Iterator[bytes]:
         """The lines of a chunk that are in none of its parts."""
@@ -92,8 +88,7 @@ class Ending:
         for line in lines_of(read_chunk(self.storage, self.batch_id, self.input_name, chunk)):
             custom_id = parse_line(line, self.endpoint).custom_id
             if custom_id not in done:
-                line_id = line_id_of(self.batch_id, custom_id)
-                yield unanswered_line(line_id, custom_id, "batch_expired", "The batch expired before its turn.")
+                yield expired_line(line_id_of(self.batch_id, custom_id), custom_id)
 
 
 def read_chunk(storage: Storage, batch_id: str, input_name: str, chunk: int) -> bytes:

@@ -1,7 +1,8 @@
 """The lines of a batch: those of its input, and those of its output and error files, in OpenAI's form."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import BinaryIO
 
 import orjson
 
@@ -44,6 +45,19 @@ def lines_of(data: bytes) -> list[bytes]:
     return [line for line in data.split(b"\n") if line]
 
 
+def read_lines(file: BinaryIO, longest: int) -> Iterator[tuple[bytes | None, int]]:
+    """The lines of a file with their lengths in bytes; None for one over `longest`, which is never in memory."""
+    while data := file.readline(longest + 1):
+        length = len(data)
+        if length <= longest or data.endswith(b"\n"):
+            yield data, length
+            continue
+        while data and not data.endswith(b"\n"):
+            data = file.readline(longest + 1)
+            length += len(data)
+        yield None, length
+
+
 def parse_line(data: bytes, endpoint: str) -> Line:
     """A line of an input; raises LineError."""
     if not data.strip():
@@ -80,18 +94,7 @@ def reply_line(line_id: str, custom_id: str, status: int, request_id: str, body:
     return head + b',"response":' + response + b',"body":' + body + b'},"error":null}\n'
 
 
-def unanswered_line(line_id: str, custom_id: str, code: str, message: str) -> bytes:
-    """A line of the error file for a request that got no reply."""
-    error = {"code": code, "message": message}
+def expired_line(line_id: str, custom_id: str) -> bytes:
+    """A line of the error file for a request whose turn did not come while the batch lasted."""
+    error = {"code": "batch_expired", "message": "The completion window was over before its turn came."}
     return orjson.dumps({"id": line_id, "custom_id": custom_id, "response": None, "error": error}) + b"\n"
-
-
-def tokens_of(body: bytes) -> tuple[int, int]:
-    """Input tokens and all tokens that a reply says it cost, as far as it says."""
-    usage: Any = orjson.loads(body)
-    usage = usage.get("usage") if isinstance(usage, dict) else None
-    if not isinstance(usage, dict):
-        return 0, 0
-    total = usage.get("total_tokens")
-    asked = usage.get("prompt_tokens", total)
-    return (asked if type(asked) is int else 0), (total if type(total) is int else 0)

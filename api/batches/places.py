@@ -1,5 +1,10 @@
 """Where the parts of a batch lie in the storage, until its end."""
 
+OUTPUT, ERRORS = "output", "errors"
+"""The kinds of lines that come of a batch: those with a result, and the others."""
+
+KINDS = (OUTPUT, ERRORS)
+
 
 def folder(batch_id: str) -> str:
     """All that a batch leaves while it runs."""

@@ -16,19 +16,22 @@ from redis.exceptions import RedisError
 
 from api.batches.chunks import Runner
 from api.batches.finishing import Ended, Ending, read_chunk
-from api.batches.places import folder, index_name, part_name
+from api.batches.pacing import Pace
+from api.batches.places import ERRORS, KINDS, OUTPUT, folder, index_name, part_name
 from api.batches.validating import validate
 from api.files.storage import Storage, content_name, storage_of
+from api.files.sweeping import sweep
 from api.protocol.files import BATCH_OUTPUT
 from api.state import State
 from api.webhooks.events import webhook_about
 from api.webhooks.target import Target
 from scheduler import batches
-from scheduler.batches import FINISH, VALIDATE, Part, Word
+from scheduler.batches import FINISH, VALIDATE, Part, Winner, Word
 from scheduler.connection import is_passing, persist
+from scheduler.durability import run_durably
 from scheduler.errors import QueueUnavailableError
-from scheduler.files import StoredFile, remove_file
-from scheduler.keys import EXPIRING_FILES, batch_chunks, batch_key, file_key
+from scheduler.files import StoredFile
+from scheduler.keys import EXPIRING_FILES, batch_chunks, batch_key
 from scheduler.lua import Argument, Step
 
 log = logging.getLogger(__name__)
@@ -39,14 +42,21 @@ LOOK_SECONDS = 0.25
 RENEWAL_SECONDS = 1.0
 """How often leases are renewed; how long a cancelled batch goes on at most."""
 
-SWEEP_SECONDS = 60.0
+SWEEP_SECONDS = 20.0
 """How often files are looked for whose time is over."""
 
 WRITE_SECONDS = 60.0
 """For which a result is held while Redis is away; after that the part is done again."""
 
-PARTS_AT_ONCE = 3
-"""Parts that a process works on: while the last lines of a chunk run, those of the next do too."""
+CHUNKS_AT_ONCE = 3
+"""Chunks that a process runs: while the last lines of one run, those of the next do too. Those of owners that wait for
+their own limits are not counted; such an owner has one."""
+
+STAGES_AT_ONCE = 2
+"""Validations and ends that a process works on: each is a pass over a file."""
+
+PARTS_AT_ONCE = 64
+"""Of all kinds and owners: what is held is in memory."""
 
 
 @dataclass
@@ -69,6 +79,7 @@ class _Batches:
         self._redis: Redis = state.redis
         self._storage: Storage = storage_of(app.state)
         self._places = asyncio.Semaphore(state.options.job_concurrency)
+        self._paces: dict[str, Pace] = {}
         self._held: dict[str, _Held] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -93,11 +104,20 @@ class _Batches:
 
     async def _take(self) -> bool:
         """Begins with a part, if there is one and room for it."""
-        if len(self._held) >= PARTS_AT_ONCE:
+        held = [each.part for each in self._held.values()]
+        running = [part.owner for part in held if part.is_chunk]
+        slow = {owner for owner in running if self._pace(owner).is_slow}
+        chunks = sum(owner not in slow for owner in running) < CHUNKS_AT_ONCE
+        stages = len(held) - len(running) < STAGES_AT_ONCE
+        if len(held) >= PARTS_AT_ONCE or not (chunks or stages):
             return False
+        return await self._claim(chunks, stages, sorted(slow))
+
+    async def _claim(self, chunks: bool, stages: bool, slow: list[str]) -> bool:
         token = uuid.uuid4().hex
+        step = batches.claim_part(token, time.time_ns() // 1000, chunks=chunks, stages=stages, slow=slow)
         try:
-            reply = await batches.claim_part(token, time.time_ns() // 1000).run(self._redis)
+            reply = await step.run(self._redis)
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
@@ -109,6 +129,10 @@ class _Batches:
         held = self._held[token] = _Held(part)
         held.task = asyncio.create_task(self._work(held))
         return True
+
+    def _pace(self, owner: str) -> Pace:
+        """That of an owner, with whose limits it learns as its lines run; kept as long as its owner has parts."""
+        return self._paces.setdefault(owner, Pace(self._places))
 
     async def _work(self, held: _Held) -> None:
         part = held.part
@@ -131,6 +155,8 @@ class _Batches:
             await self._give_back(part)
         finally:
             self._held.pop(part.token, None)
+            if all(held.part.owner != part.owner for held in self._held.values()):
+                self._paces.pop(part.owner, None)
 
     async def _give_back(self, part: Part) -> None:
         try:
@@ -144,7 +170,8 @@ class _Batches:
     async def _validate(self, part: Part, batch: Mapping[str, bytes]) -> None:
         input_id, endpoint = batch["input"].decode(), batch["endpoint"].decode()
         try:
-            found = await asyncio.to_thread(validate, self._storage, content_name(input_id), endpoint)
+            longest = self._state.options.max_request_bytes
+            found = await asyncio.to_thread(validate, self._storage, content_name(input_id), endpoint, longest)
         except FileNotFoundError:
             await self._fail(part, batch, [_gone(input_id)])
             return
@@ -158,37 +185,38 @@ class _Batches:
     async def _fail(self, part: Part, batch: Mapping[str, bytes], errors: list[dict[str, object]]) -> None:
         now = time.time_ns()
         fields: dict[str, Argument] = {"failed_at": now // 10**9, "errors": orjson.dumps(errors)}
-        webhook = _webhook(batch, "failed", part.batch_id, now // 10**9)
-        owner = batch["owner"].decode()
-        await self._write(batches.end_batch(part, owner, "failed", fields, [], now // 1000, webhook))
+        await self._end(part, batch, "failed", fields, [], now)
 
     async def _run_chunk(self, held: _Held, batch: Mapping[str, bytes]) -> None:
         part, owner = held.part, batch["owner"].decode()
         input_name = content_name(batch["input"].decode())
         read = partial(read_chunk, self._storage, part.batch_id, input_name, int(part.name))
-        data = await asyncio.to_thread(read)
+        try:
+            data = await asyncio.to_thread(read)
+        except FileNotFoundError:
+            await self._fail(part, batch, [_gone(batch["input"].decode())])
+            return
         runner = Runner(
             self._app,
             part.batch_id,
             batch["endpoint"].decode(),
             partial(self._state.keyring.caller_named, owner),
             int(batch["expires"]),
-            self._places,
+            self._pace(part.owner),
         )
         output = await runner.run(data, held.stop)
         if output is None:
             await self._give_back(part)
             return
-        for kind, content in (("output", output.output), ("errors", output.errors)):
-            if content:
-                name = part_name(part.batch_id, part.name, part.token, kind)
-                await asyncio.to_thread(self._storage.put, name, content)
-        await self._write(batches.commit_chunk(part, output.counted, int(time.time())))
+        for kind, content in output.contents.items():
+            name = part_name(part.batch_id, part.name, part.token, kind)
+            await asyncio.to_thread(self._storage.put, name, content)
+        await self._write(batches.commit_chunk(part, output.counted, list(output.contents), int(time.time())))
 
     async def _finish(self, part: Part, batch: Mapping[str, bytes]) -> None:
         ending = batch.get("ending", b"completed").decode()
         winners = await self._redis.hgetall(batch_chunks(part.batch_id))
-        file_ids = {kind: _file_id(part.batch_id, kind) for kind in ("output", "errors")}
+        file_ids = {kind: _file_id(part.batch_id, kind) for kind in KINDS}
         end = Ending(
             self._storage,
             part.batch_id,
@@ -196,14 +224,17 @@ class _Batches:
             batch["endpoint"].decode(),
             file_ids,
             int(batch.get("chunks", 0)),
-            {number.decode(): token.decode() for number, token in winners.items()},
+            {int(number): Winner.decode(kept) for number, kept in winners.items()},
             expired=ending == "expired",
         )
-        ended = await asyncio.to_thread(end.write)
-        await self._end(part, batch, ending, file_ids, ended)
-        await asyncio.to_thread(self._storage.remove, folder(part.batch_id))
+        try:
+            ended = await asyncio.to_thread(end.write)
+        except FileNotFoundError:
+            await self._fail(part, batch, [_gone(batch["input"].decode())])
+            return
+        await self._end_with(part, batch, ending, file_ids, ended)
 
-    async def _end(
+    async def _end_with(
         self, part: Part, batch: Mapping[str, bytes], ending: str, file_ids: Mapping[str, str], ended: Ended
     ) -> None:
         now, owner = time.time_ns(), batch["owner"].decode()
@@ -212,14 +243,31 @@ class _Batches:
         if ended.expired:
             fields["failed"] = int(batch.get("failed", 0)) + ended.expired
         files = []
-        for kind, field_name, word in (("output", "output_file", "output"), ("errors", "error_file", "error")):
+        for kind, field_name, word in ((OUTPUT, "output_file", "output"), (ERRORS, "error_file", "error")):
             if ended.sizes[kind]:
                 fields[field_name] = file_ids[kind]
                 name, expires = f"{part.batch_id}_{word}.jsonl", seconds + int(batch["output_life"])
                 size = ended.sizes[kind]
                 files.append(StoredFile(file_ids[kind], owner, name, size, BATCH_OUTPUT, seconds, expires))
-        webhook = _webhook(batch, ending, part.batch_id, seconds)
-        await self._write(batches.end_batch(part, owner, ending, fields, files, now // 1000, webhook))
+        await self._end(part, batch, ending, fields, files, now)
+
+    async def _end(
+        self,
+        part: Part,
+        batch: Mapping[str, bytes],
+        ending: str,
+        fields: Mapping[str, Argument],
+        files: list[StoredFile],
+        now: int,
+    ) -> None:
+        owner, webhook = batch["owner"].decode(), _webhook(batch, ending, part.batch_id, now // 10**9)
+        input_id = batch["input"].decode()
+        step = batches.end_batch(part, owner, input_id, ending, fields, files, now // 1000, webhook)
+        # The parts go only when no death of Redis can bring back the time before the end, and by who ended it: another
+        # may be reading them.
+        if await run_durably(self._redis, step, WRITE_SECONDS):
+            await asyncio.to_thread(self._storage.remove, folder(part.batch_id))
+            await self._redis.zrem(EXPIRING_FILES, part.batch_id)
 
     async def _renew(self) -> None:
         while True:
@@ -239,22 +287,17 @@ class _Batches:
                     each.task.cancel()
 
     async def _sweep(self) -> None:
-        """Removes files whose time is over, content first."""
+        """Removes what nobody will ask for any more."""
         while True:
             try:
-                now = int(time.time())
-                for member in await self._redis.zrangebyscore(EXPIRING_FILES, "-inf", now, start=0, num=1000):
-                    file_id = member.decode()
-                    owner = await self._redis.hget(file_key(file_id), "owner") or b""
-                    await asyncio.to_thread(self._storage.remove, content_name(file_id))
-                    await remove_file(file_id, owner.decode()).run(self._redis)
+                await sweep(self._redis, self._storage)
             except (RedisError, OSError, QueueUnavailableError) as error:
                 log.info("files whose time is over are left for now: %s", error)
             await asyncio.sleep(SWEEP_SECONDS)
 
 
 def _gone(input_id: str) -> dict[str, object]:
-    message = f"The file {input_id!r} is not there any more."
+    message = f"The content of {input_id!r}, or of a part of the batch, is not in the storage any more."
     return {"code": "file_not_found", "message": message, "param": "input_file_id", "line": None}
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from api.batches.lines import LineError, parse_line
+from api.batches.lines import Line, LineError, parse_line, read_lines
 from api.files.storage import Storage
 
 CHUNK_LINES = 100
 """Lines that are claimed, run and written down together: what a process that dies has in vain."""
+
+CHUNK_BYTES = 1024 * 1024
+"""After which a chunk ends before it has so many lines: it is whole in memory while it runs, and so are its replies."""
 
 MOST_CHUNKS = 2_000
 """A long input has longer chunks, so that what Redis knows of them is bounded."""
@@ -22,13 +25,8 @@ MOST_ERRORS = 100
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """How an input is cut: chunk n are the bytes from offsets[n] up to offsets[n + 1].
+    """How an input is cut: chunk n are the bytes from offsets[n] up to offsets[n + 1]."""
 
-    Attributes:
-        lines: in each chunk but the last.
-    """
-
-    lines: int
     offsets: list[int]
 
     @property
@@ -38,12 +36,12 @@ class Index:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return orjson.dumps([self.lines, self.offsets])
+        return orjson.dumps(self.offsets)
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
         """What `encode` made."""
-        return cls(*orjson.loads(data))
+        return cls(orjson.loads(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +59,20 @@ class Validated:
     errors: list[dict[str, object]]
 
 
-def validate(storage: Storage, name: str, endpoint: str) -> Validated:
-    """Reads an input once, in memory that hardly grows with it (8 bytes a line)."""
+def validate(storage: Storage, name: str, endpoint: str, longest: int) -> Validated:
+    """Reads an input once, in memory that hardly grows with it (8 bytes a line).
+
+    Args:
+        longest: bytes of a line.
+    """
     errors: list[dict[str, object]] = []
-    offsets, at, count, model = array("q", [0]), 0, 0, None
+    offsets, at, count, began, model = array("q", [0]), 0, 0, 0, None
     digests = array("Q")
     with storage.reading(name) as file:
-        for count, data in enumerate(file, 1):
-            at += len(data)
+        for count, (data, length) in enumerate(read_lines(file, longest), 1):
+            at += length
             try:
-                line = parse_line(data, endpoint)
+                line = _parsed(data, endpoint, longest)
             except LineError as error:
                 errors.append({"code": error.code, "message": error.message, "param": error.param, "line": count})
                 if len(errors) >= MOST_ERRORS:
@@ -79,14 +81,22 @@ def validate(storage: Storage, name: str, endpoint: str) -> Validated:
             else:
                 digests.append(_digest(line.custom_id))
                 model = line.model if count == 1 else model
-            if count % CHUNK_LINES == 0:
+            if count - began == CHUNK_LINES or at - offsets[-1] >= CHUNK_BYTES:
                 offsets.append(at)
+                began = count
     if offsets[-1] != at:
         offsets.append(at)
     if not count:
         errors.append({"code": "empty_file", "message": "The file has no lines.", "param": None, "line": None})
     errors += _duplicates(digests)[: MOST_ERRORS - len(errors)]
     return Validated(_index(list(offsets)), count, model, errors)
+
+
+def _parsed(data: bytes | None, endpoint: str, longest: int) -> Line:
+    if data is None:
+        message = f"The line is over {longest} bytes: send less at once, or raise --max-request-bytes."
+        raise LineError("line_too_long", message)
+    return parse_line(data, endpoint)
 
 
 def _digest(text: str) -> int:
@@ -113,4 +123,4 @@ def _index(offsets: list[int]) -> Index:
     """Neighbouring chunks put together where there would be too many."""
     together = -(-(len(offsets) - 1) // MOST_CHUNKS) or 1
     kept = offsets[:-1][::together] + offsets[-1:]
-    return Index(CHUNK_LINES * together, kept)
+    return Index(kept)

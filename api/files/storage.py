@@ -17,6 +17,9 @@ from api.options import Options
 PIECE = 1024 * 1024
 """Bytes read at once."""
 
+UNFINISHED = ".tmp"
+"""How the names of files end in a directory that are being written."""
+
 
 class Storage:
     """Files by name; names may have slashes.
@@ -56,7 +59,7 @@ class Storage:
     @contextmanager
     def _writing_beside(self, path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        beside = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}")
         try:
             with beside.open("wb") as file:
                 yield file
@@ -89,9 +92,16 @@ class Storage:
                 yield piece
 
     def remove(self, name: str) -> None:
-        """Removes a file, or all below a name; nothing there is as well."""
+        """Removes a file, or all below a name, and what writing it left that never came to its end.
+
+        Nothing there is as well.
+        """
         with suppress(FileNotFoundError):
             self._files.rm(self._path(name), recursive=True)
+        if self._is_local:
+            path = Path(self._path(name))
+            for each in path.parent.glob(f"{path.name}.*{UNFINISHED}"):
+                each.unlink(missing_ok=True)
 
     def _path(self, name: str) -> str:
         assert ".." not in name

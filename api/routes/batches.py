@@ -12,11 +12,11 @@ from api.paging import ids_after, page_number
 from api.protocol.batches import BatchList, BatchObject, BatchRequest, batch_object
 from api.protocol.files import page_of
 from api.protocol.schema import request_body
-from api.routes.files import own_file
 from api.state import caller_of, state_of
 from api.webhooks.target import parse_target
 from scheduler.batches import cancel_batch, create_batch
 from scheduler.connection import persist
+from scheduler.durability import run_durably
 from scheduler.keys import Lane, batch_key, batches_of
 from scheduler.lua import Argument
 from scheduler.results import ENQUEUE_SECONDS
@@ -48,10 +48,9 @@ async def create(request: Request) -> BatchObject:
         fields["metadata"] = orjson.dumps(metadata)
     if call.webhook is not None:
         fields["webhook"] = parse_target(call.webhook, state.options).encode()
-    await own_file(request, call.input_file_id, "input_file_id")
     batch_id = f"batch_{uuid.uuid4().hex}"
     step = create_batch(batch_id, caller.name, call.input_file_id, now // 1000, fields)
-    if not await persist(lambda: step.run(state.redis), ENQUEUE_SECONDS, "keep the batch"):
+    if not await run_durably(state.redis, step):
         raise _no_such_file(call.input_file_id)
     return await _own_batch(request, batch_id)
 
@@ -83,12 +82,13 @@ async def get_batch(batch_id: str, request: Request) -> BatchObject:
 async def cancel(batch_id: str, request: Request) -> BatchObject:
     """Ends a batch with what is done of it. One that has ended stays as it is."""
     step = cancel_batch(batch_id, caller_of(request).name, int(time.time()))
-    await step.run(state_of(request).redis)
+    await run_durably(state_of(request).redis, step)
     return await _own_batch(request, batch_id)
 
 
 async def _own_batch(request: Request, batch_id: str) -> BatchObject:
-    values = await state_of(request).redis.hgetall(batch_key(batch_id))
+    redis = state_of(request).redis
+    values = await persist(lambda: redis.hgetall(batch_key(batch_id)), ENQUEUE_SECONDS, "look for the batch")
     if not values or values[b"owner"].decode() != caller_of(request).name:
         raise ApiError(404, f"There is no batch {batch_id!r}.", code="batch_not_found")
     return batch_object(batch_id, values)

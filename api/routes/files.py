@@ -23,13 +23,17 @@ from api.protocol.files import (
 )
 from api.state import caller_of, state_of
 from scheduler.connection import persist
+from scheduler.durability import run_durably
 from scheduler.files import StoredFile, add_file, remove_file
-from scheduler.keys import OPEN_BATCHES, batch_key, file_key, files_of
+from scheduler.keys import EXPIRING_FILES, file_key, files_of
 from scheduler.results import ENQUEUE_SECONDS
 
 router = APIRouter()
 
 MOST_LISTED = 10_000
+
+LONGEST_UPLOAD_SECONDS = 86_400
+"""After which what was uploaded and never became a file is removed."""
 
 _FORM = {
     "required": True,
@@ -56,26 +60,22 @@ async def upload_file(request: Request) -> FileObject:
     state, storage = state_of(request), storage_of(request.app.state)
     file_id = f"file-{uuid.uuid4().hex}"
     name = content_name(file_id)
+    # Of what is not known as a file by then, the sweep removes the content: this process may die.
+    due = int(time.time()) + LONGEST_UPLOAD_SECONDS
+    await persist(lambda: state.redis.zadd(EXPIRING_FILES, {file_id: due}), ENQUEUE_SECONDS, "take the file")
     upload = await receive_upload(request, storage, name, state.options.max_file_bytes)
     try:
         checked_purpose(upload.fields)
         life = checked_life(upload.fields.get("expires_after[anchor]"), upload.fields.get("expires_after[seconds]"))
-        now = time.time_ns()
-        created = now // 10**9
-        assert upload.filename is not None
-        file = StoredFile(
-            file_id,
-            caller_of(request).name,
-            upload.filename,
-            upload.bytes,
-            upload.fields["purpose"],
-            created,
-            created + life,
-        )
-        await persist(lambda: add_file(file, now // 1000).run(state.redis), ENQUEUE_SECONDS, "keep the file")
-    except BaseException:
-        await asyncio.to_thread(storage.remove, name)
+    except ApiError:
+        await _remove_content(request, file_id)
         raise
+    now = time.time_ns()
+    created = now // 10**9
+    assert upload.filename is not None
+    owner, expires = caller_of(request).name, created + life
+    file = StoredFile(file_id, owner, upload.filename, upload.bytes, upload.fields["purpose"], created, expires)
+    await run_durably(state.redis, add_file(file, now // 1000))
     return file_object(file)
 
 
@@ -133,34 +133,37 @@ async def get_content(file_id: str, request: Request) -> Response:
 async def delete_file(file_id: str, request: Request) -> DeletedFile:
     """Removes a file and its content, unless a batch that has not ended reads it: 409."""
     file = await own_file(request, file_id)
-    await _check_unread(request, file_id)
-    await asyncio.to_thread(storage_of(request.app.state).remove, content_name(file_id))
-    await remove_file(file_id, file.owner).run(state_of(request).redis)
+    step, redis = remove_file(file_id, file.owner), state_of(request).redis
+    reader = await persist(lambda: step.run(redis), ENQUEUE_SECONDS, "delete the file")
+    if reader:
+        raise ApiError(
+            409,
+            f"The batch {reader.decode()!r} reads {file_id!r} and has not ended: cancel it first, or wait.",
+            code="file_in_use",
+            headers={"x-should-retry": "false"},
+        )
+    await _remove_content(request, file_id)
     return DeletedFile(id=file_id, deleted=True)
 
 
-async def own_file(request: Request, file_id: str, param: str | None = None) -> StoredFile:
+async def _remove_content(request: Request, file_id: str) -> None:
+    await asyncio.to_thread(storage_of(request.app.state).remove, content_name(file_id))
+    redis = state_of(request).redis
+    await persist(lambda: redis.zrem(EXPIRING_FILES, file_id), ENQUEUE_SECONDS, "forget the file")
+
+
+async def own_file(request: Request, file_id: str) -> StoredFile:
     """A file of the caller's key.
 
     Raises:
         ApiError: 404, there is none of this id, it is another key's, or its time is over.
     """
-    values = await state_of(request).redis.hgetall(file_key(file_id))
+    redis = state_of(request).redis
+    values = await persist(lambda: redis.hgetall(file_key(file_id)), ENQUEUE_SECONDS, "look for the file")
     file = StoredFile.decode(file_id, values) if values else None
     if file is None or file.owner != caller_of(request).name or not _lives(file):
-        raise ApiError(404, f"There is no file {file_id!r}.", param=param, code="file_not_found")
+        raise ApiError(404, f"There is no file {file_id!r}.", code="file_not_found")
     return file
-
-
-async def _check_unread(request: Request, file_id: str) -> None:
-    redis = state_of(request).redis
-    for member in await redis.zrange(OPEN_BATCHES, 0, -1):
-        if await redis.hget(batch_key(member.decode()), "input") == file_id.encode():
-            raise ApiError(
-                409,
-                f"The batch {member.decode()!r} reads {file_id!r} and has not ended: cancel it first, or wait.",
-                code="file_in_use",
-            )
 
 
 def _lives(file: StoredFile) -> bool:

@@ -2,9 +2,10 @@
 --
 -- KEYS  1 batch hash   2 claims   3 holders   4 chunks
 -- ARGV  1 chunk number   2 token   3 lines completed   4 lines failed   5 input tokens   6 total tokens   7 Unix seconds
+--       8 what is kept of it: the token, and the kinds of part files that there are
 -- Reply 1 written; 0 another has it, or it was written before
 
-if not holds(KEYS[3], ARGV[1], ARGV[2]) or redis.call('HSETNX', KEYS[4], ARGV[1], ARGV[2]) == 0 then
+if not holds(KEYS[3], ARGV[1], ARGV[2]) or redis.call('HSETNX', KEYS[4], ARGV[1], ARGV[8]) == 0 then
   return 0
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

@@ -287,4 +287,6 @@ def test_kills_lose_no_line_and_double_none(server: Millpond, client: openai.Ope
     assert (batch.request_counts.completed, batch.request_counts.failed) == (1_500, 0)
     replies = content(client, batch.output_file_id)
     assert [each["custom_id"] for each in replies] == [str(number) for number in range(1_500)]
-    assert not redis_of(server).exists("millpond:{jobs}:batches:open")
+    with redis_of(server) as redis:
+        assert not redis.keys("millpond:{jobs}:batches:open:*")
+        assert not redis.keys("millpond:{jobs}:file:*:readers")
