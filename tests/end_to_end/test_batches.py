@@ -10,6 +10,8 @@ import openai
 import pytest
 from openai.types import Batch
 
+from api.keyfile import KeyEntry, add_entry, digest_of
+from tests.conftest import eventually
 from tests.server import Millpond, redis_of, serving
 
 SHORT = {"timeout": 30.0}
@@ -17,8 +19,13 @@ SHORT = {"timeout": 30.0}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millpond]:
-    """A server with one process for jobs, and two keys."""
-    with serving("--job-workers", "1", "--api-key", "one,two", "--max-file-bytes", "3000000") as running:
+    """A server with one process for jobs, two keys, and one that may send little."""
+    keys = tmp_path_factory.mktemp("keys") / "keys.toml"
+    few = KeyEntry.model_validate({"sha256": digest_of(b"few").hex(), "tokens_per_minute": 60})
+    add_entry(keys, "few", few)
+    with serving(
+        "--job-workers", "1", "--api-key", "one,two", "--key-file", str(keys), "--max-file-bytes", "3000000"
+    ) as running:
         yield running
 
 
@@ -92,6 +99,26 @@ def test_a_batch_is_answered_as_its_lines_would_be_one_by_one(server: Millpond, 
     assert batch.usage
     assert batch.usage.total_tokens == sum(usage)
     assert not list(server.data_directory.glob("files/batches/*")) if server.data_directory else False
+
+
+def test_a_batch_of_another_dialect_has_the_very_bytes_of_its_replies(server: Millpond, client: openai.OpenAI) -> None:
+    bodies: list[dict[str, Any]] = [{"inputs": "a pond"}, {"inputs": ["a", "mill"], "normalize": False}, {"inputs": []}]
+    lines = [line(str(number), "", url="/embed", body=body) for number, body in enumerate(bodies)]
+    file_id = uploaded(client, lines)
+    made = client.batches.create(input_file_id=file_id, endpoint="/embed", completion_window="24h")  # type: ignore[arg-type]
+    batch = ended(client, made)
+    assert batch.output_file_id
+    assert batch.error_file_id
+    written = [*client.files.content(batch.output_file_id).iter_lines()]
+    written += client.files.content(batch.error_file_id).iter_lines()
+    headers, tokens = {"Authorization": "Bearer one"}, 0
+    for body, text in zip(bodies, written, strict=True):
+        reply = httpx.post(f"{server.url}/embed", json=body, headers=headers, **SHORT)
+        assert json.loads(text)["response"]["status_code"] == reply.status_code
+        assert text.endswith(f',"body":{reply.text}}},"error":null}}')
+        tokens += int(reply.headers.get("x-compute-tokens", 0))
+    assert batch.usage
+    assert (batch.usage.input_tokens, batch.usage.total_tokens) == (tokens, tokens)
 
 
 def test_wrong_lines_fail_the_batch_with_their_numbers(client: openai.OpenAI) -> None:
@@ -226,6 +253,23 @@ def test_another_key_sees_none_of_it(server: Millpond, client: openai.OpenAI) ->
             call()
 
 
+def test_who_waits_for_the_limits_of_its_key_holds_up_nobody_else(server: Millpond, client: openai.OpenAI) -> None:
+    few = openai.OpenAI(base_url=f"{server.url}/v1", api_key="few", max_retries=0)
+    waiting = [batch_of(few, [line(str(number), "a pond") for number in range(600)]) for _ in range(2)]
+    with redis_of(server) as redis:
+        eventually(lambda: float(redis.hget("millpond:{tenant:few}:usage", "used") or 0) > 50)
+    mine = ended(client, batch_of(client, [line(str(number), "a pond") for number in range(200)]), 20)
+    assert mine.request_counts
+    assert (mine.status, mine.request_counts.completed) == ("completed", 200)
+    for each in waiting:
+        assert few.batches.cancel(each.id).status == "cancelling"
+    last = [ended(few, each) for each in waiting]
+    assert [each.status for each in last] == ["cancelled", "cancelled"]
+    done = content(few, last[0].output_file_id)
+    assert 0 < len(done) < 40
+    assert all(each["response"]["status_code"] == 200 for each in done)
+
+
 def test_a_file_whose_content_is_lost_is_a_404(server: Millpond, client: openai.OpenAI) -> None:
     file_id = uploaded(client, [line("a", "x")])
     assert server.data_directory
@@ -266,7 +310,7 @@ def test_broken_forms_are_refused(server: Millpond, body: bytes) -> None:
 
 def test_kills_lose_no_line_and_double_none(server: Millpond, client: openai.OpenAI) -> None:
     batch = batch_of(client, [line(str(number), f"pond {number}") for number in range(1_500)])
-    for role in ("api.jobs", "workers", "redis"):
+    for role in ("api.jobs", "workers", "redis", "api"):
         seen = when(
             lambda: client.with_options(max_retries=8).batches.retrieve(batch.id),
             lambda found, role=role: found.status in FINAL or bool(found.request_counts and found.request_counts.total),
