@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from scheduler.errors import QueueUnavailableError
+from scheduler.errors import NotDurableError, QueueUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +127,14 @@ def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
         log.warning("%s", error)
         return error_response(request.scope, overloaded(f"{error} Try again.", 5))
 
+    async def not_durable(request: Request, error: Exception) -> Response:
+        return error_response(request.scope, ApiError(503, str(error), code="queue_not_durable"))
+
     async def rehearsed(request: Request, error: Exception) -> Response:
         return Response(status_code=204)
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(Rehearsed, rehearsed)
+    app.add_exception_handler(NotDurableError, not_durable)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(QueueUnavailableError, queue_unavailable)

@@ -14,7 +14,6 @@ from api.webhooks.target import Target
 from scheduler import jobs
 from scheduler.connection import persist
 from scheduler.durability import run_durably
-from scheduler.errors import NotDurableError
 from scheduler.jobs import FoundJob, JobStatus, NewJob, Submission
 from scheduler.lua import Step
 from scheduler.results import ENQUEUE_SECONDS
@@ -79,10 +78,7 @@ async def accepted(request: Request, new: NewJob, error_form: ErrorForm | None =
 
 
 async def _handed_in(request: Request, step: Step) -> Accepted | None:
-    try:
-        state, job_id = Submission.of(await run_durably(state_of(request).redis, step))
-    except NotDurableError as error:
-        raise ApiError(503, str(error), code="queue_not_durable") from error
+    state, job_id = Submission.of(await run_durably(state_of(request).redis, step))
     if state is Submission.OTHER:
         raise ApiError(
             422,

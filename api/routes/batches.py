@@ -16,10 +16,9 @@ from api.routes.files import own_file
 from api.state import caller_of, state_of
 from api.webhooks.target import parse_target
 from scheduler.batches import cancel_batch, create_batch
-from scheduler.connection import persist
+from scheduler.durability import run_durably
 from scheduler.keys import Lane, batch_key, batches_of
 from scheduler.lua import Argument
-from scheduler.results import ENQUEUE_SECONDS
 
 router = APIRouter()
 
@@ -51,7 +50,7 @@ async def create(request: Request) -> BatchObject:
     await own_file(request, call.input_file_id, "input_file_id")
     batch_id = f"batch_{uuid.uuid4().hex}"
     step = create_batch(batch_id, caller.name, call.input_file_id, now // 1000, fields)
-    if not await persist(lambda: step.run(state.redis), ENQUEUE_SECONDS, "keep the batch"):
+    if not await run_durably(state.redis, step):
         raise _no_such_file(call.input_file_id)
     return await _own_batch(request, batch_id)
 

@@ -22,10 +22,9 @@ from api.protocol.files import (
     page_of,
 )
 from api.state import caller_of, state_of
-from scheduler.connection import persist
+from scheduler.durability import run_durably
 from scheduler.files import StoredFile, add_file, remove_file
 from scheduler.keys import OPEN_BATCHES, batch_key, file_key, files_of
-from scheduler.results import ENQUEUE_SECONDS
 
 router = APIRouter()
 
@@ -72,7 +71,7 @@ async def upload_file(request: Request) -> FileObject:
             created,
             created + life,
         )
-        await persist(lambda: add_file(file, now // 1000).run(state.redis), ENQUEUE_SECONDS, "keep the file")
+        await run_durably(state.redis, add_file(file, now // 1000))
     except BaseException:
         await asyncio.to_thread(storage.remove, name)
         raise
