@@ -44,8 +44,8 @@ class _File:
     def of(cls, persistence: dict[str, Any], server: dict[str, Any]) -> Self:
         if not persistence.get("aof_enabled"):
             raise NotDurableError(
-                "Redis keeps no append-only file, so what it is told would be lost with its process: set `appendonly yes` "
-                "there."
+                "Redis keeps no append-only file, so what it is told would be lost with its process: set `appendonly "
+                "yes` there."
             )
         return cls(
             str(server["run_id"]),
