@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.callers import Caller
 from api.canary import Canary
+from api.depths import QueueDepths
 from api.keyring import Keyring
 from api.options import Options
 from api.serving import Models, ServedModel
@@ -30,6 +31,7 @@ class State:
     callers: Callers
     canaries: tuple[Canary, ...]
     keyring: Keyring
+    depths: QueueDepths
 
     @staticmethod
     def new_request_id() -> str:
