@@ -41,6 +41,8 @@ EVERYTHING = {
     "documents": ["water"],
     "ids": [1],
     "tokens": [1],
+    "task": "embed",
+    "rows": [{"text": "water"}],
 }
 """A body that every route can read something from."""
 
