@@ -22,7 +22,7 @@ test: $(VENV)/installed-dev .venv-clients/installed
 test-mteb: $(VENV)/installed-dev .venv-mteb/installed
 	$(BIN)/python -m pytest -m mteb tests/end_to_end/test_clients.py $(ARGS)
 
-soak: $(VENV)/installed-dev .venv-clients/installed
+soak: $(VENV)/installed-soak .venv-clients/installed
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 lint: $(VENV)/installed-dev
@@ -53,6 +53,11 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing what the tests and checks need"
 	@$(PIP) --editable '.[cpu,dev]'
+	@touch $@
+
+$(VENV)/installed-soak: $(VENV)/installed-dev
+	@echo "installing what the long tests need"
+	@$(PIP) --editable '.[cpu,dev,soak]'
 	@touch $@
 
 # The clients that users bring, whose requirements would not go with Millpond's own.

@@ -36,6 +36,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         state: State = self._app.state.millpond
+        state.job_news.stop_waiting()
         alarm = asyncio.get_running_loop().call_later(DRAIN_SECONDS, state.callers.give_up, "Millpond is stopping.")
         await super().shutdown(sockets)
         alarm.cancel()

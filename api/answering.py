@@ -10,7 +10,7 @@ from fastapi import Request
 
 from api.deadlines import deadline_of
 from api.errors import ApiError, Rehearsed, bad_request
-from api.limiting import admitted
+from api.limiting import admitted, check_within_limits
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
 from api.serving import ServedModel
@@ -82,11 +82,13 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
             would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached.
         Rehearsed: it was only asked whether the call could run, and it could.
     """
-    state, timings, lane = state_of(request), timings_of(request), lane_of(request)
+    state, timings = state_of(request), timings_of(request)
+    lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
     caller = caller_of(request)
     caller.check_lane(lane)
     check_possible(call, state.options.max_response_bytes)
     if getattr(request.state, REHEARSAL, False):
+        check_within_limits(caller, call.sequences.tokens)
         raise Rehearsed
     seconds = deadline_of(request).left(timings)
     timings.tokens += call.sequences.tokens
@@ -166,9 +168,8 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, tenant: str) ->
     ]
 
 
-def lane_of(request: Request) -> Lane:
-    """The lane that a request names; raises a 400 for one that there is not."""
-    given = request.headers.get(LANE_HEADER, Lane.INTERACTIVE)
+def lane_of(given: str) -> Lane:
+    """The lane that a header names; raises a 400 that lists them when there is none of this name."""
     if given not in list(Lane):
         raise bad_request(f"{LANE_HEADER} is {given!r}; it must be one of {', '.join(Lane)}.", LANE_HEADER)
     return Lane(given)

@@ -18,15 +18,33 @@ from api.deadlines import Punctual
 from api.depths import QueueDepths
 from api.dialect import Dialect
 from api.errors import answer_errors
+from api.jobs.watching import JobNews
 from api.keyring import Keyring
 from api.observing import Observing
 from api.options import Options
+from api.preferring import Preferring
 from api.protocol.cohere import CohereError, cohere_error
 from api.protocol.reranking import RerankError, rerank_error
 from api.protocol.tokens import TeiError, tei_error
 from api.protocol.vllm import VllmError, vllm_error
 from api.rendering import Sandbox
-from api.routes import cohere, embeddings, health, infinity, models, openrlhf, rerank, reward, rows, tei, tokens, vllm
+from api.routes import (
+    batches,
+    cohere,
+    embeddings,
+    files,
+    health,
+    infinity,
+    jobs,
+    models,
+    openrlhf,
+    rerank,
+    reward,
+    rows,
+    tei,
+    tokens,
+    vllm,
+)
 from api.serving import Models, Served, ServedModel
 from api.state import State
 from scheduler.connection import connect_async
@@ -41,14 +59,17 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(rerank.router, rerank_error, RerankError),
     Dialect(cohere.router, cohere_error, CohereError),
     Dialect(vllm.router, vllm_error, VllmError),
-    Dialect(tokens.router, vllm_error, VllmError | TeiError),
-    Dialect(tokens.tei_router, tei_error, TeiError),
+    Dialect(tokens.router, vllm_error, VllmError | TeiError, pools=False),
+    Dialect(tokens.tei_router, tei_error, TeiError, pools=False),
     Dialect(tei.router, tei_error, TeiError),
     Dialect(infinity.router),
     Dialect(openrlhf.router),
     Dialect(rows.router),
-    Dialect(models.router),
-    Dialect(health.router),
+    Dialect(models.router, pools=False),
+    Dialect(jobs.router, pools=False),
+    Dialect(files.router, pools=False),
+    Dialect(batches.router, pools=False),
+    Dialect(health.router, pools=False),
 )
 """Every route, with the form in which its clients read errors."""
 
@@ -68,13 +89,15 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
             await sandbox.start()
         callers = Callers(redis)
         canaries = tuple(Canary(redis, callers, model) for model in models)
-        app.state.millpond = State(options, redis, models, callers, canaries, keyring, QueueDepths(redis))
+        job_news = JobNews(redis)
+        app.state.millpond = State(options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis))
         listening = asyncio.create_task(callers.run([model.name for model in models]))
         listening.add_done_callback(_end_process_on_failure)
         yield
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+        await job_news.close()
         await sandbox.close()
         for model in models:
             model.threads.shutdown(wait=False, cancel_futures=True)
@@ -90,6 +113,8 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     for dialect in DIALECTS:
         app.include_router(dialect.router, responses=dialect.error_responses)
     answer_errors(app, {path: dialect.error_form for dialect in DIALECTS for path in dialect.paths})
+    app.state.pooling_routes = {route.path: route for dialect in DIALECTS for route in dialect.pooling_routes}
+    app.add_middleware(Preferring)
     app.add_middleware(Punctual, timeout=options.request_timeout)
     app.add_middleware(Authenticating, keyring=keyring)
     app.add_middleware(Observing)

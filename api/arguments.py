@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from api.errors import LaunchError
 from api.options import (
     API,
+    BULK,
     ENVIRONMENT_PREFIX,
     INSPECT,
     KEYS,
@@ -25,7 +26,7 @@ from api.options import (
 )
 
 
-class _OneSentenceParser(argparse.ArgumentParser):
+class OneSentenceParser(argparse.ArgumentParser):
     """An argument parser whose complaint is one sentence that says what to do."""
 
     @property
@@ -63,7 +64,7 @@ def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str]
     Raises:
         LaunchError: a flag or a value is wrong.
     """
-    found = _found(_parser(command), arguments)
+    found = _found(parser_of(command), arguments)
     around = given_by(environment)
     # A flag wins over the environment, also where it says the same thing in another way; there, a file says more.
     if REPEATED.keys() & found.keys():
@@ -85,7 +86,7 @@ def parse_inspect(arguments: Sequence[str], environment: Mapping[str, str] = os.
 
     The model stands alone, as it is the only thing to inspect, or behind --model as in the other commands.
     """
-    parser = _parser(INSPECT)
+    parser = parser_of(INSPECT)
     parser.add_argument("checkpoint", nargs="?", metavar="MODEL", help="the same as --model MODEL")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
     found = _found(parser, arguments)
@@ -111,16 +112,29 @@ def parse_more(
     Args:
         add_own: adds the action's own arguments to the parser.
     """
-    parser = _parser(command)
+    parser = parser_of(command)
     parser.prog += f" {action}"
     add_own(parser)
+    values, own = parse_with(parser, arguments, environment)
+    return Options.checked(values), own
+
+
+def parse_with(
+    parser: OneSentenceParser, arguments: Sequence[str], environment: Mapping[str, str] = os.environ
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that flags and environment give, unchecked, and the values of all other arguments of a parser.
+
+    Raises:
+        LaunchError: a flag is wrong.
+    """
     found = _found(parser, arguments)
     own = {name: found.pop(name) for name in list(found) if name not in Options.model_fields}
-    return Options.checked({**given_by(environment), **found}), own
+    return {**given_by(environment), **found}, own
 
 
-def _parser(command: str) -> _OneSentenceParser:
-    parser = _OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
+def parser_of(command: str) -> OneSentenceParser:
+    """A parser of all options that a command takes."""
+    parser = OneSentenceParser(prog=f"millpond {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
     groups: dict[str, Any] = {}
     for name, field in Options.model_fields.items():
         how = shown(name)
@@ -128,7 +142,7 @@ def _parser(command: str) -> _OneSentenceParser:
             continue
         if how.group not in groups:
             groups[how.group] = parser.add_argument_group(how.group)
-        repeated = how.repeated or (name in REPEATED and command != INSPECT)
+        repeated = how.repeated or (name in REPEATED and command not in (INSPECT, *BULK))
         kind: dict[str, Any] = {"metavar": how.value, "action": "append" if repeated else "store"}
         if field.annotation is bool:
             kind = {"action": "store_true"}
@@ -138,7 +152,7 @@ def _parser(command: str) -> _OneSentenceParser:
     return parser
 
 
-def _found(parser: _OneSentenceParser, arguments: Sequence[str]) -> dict[str, Any]:
+def _found(parser: OneSentenceParser, arguments: Sequence[str]) -> dict[str, Any]:
     """What the arguments say; raises LaunchError with the closest flag where one is not known."""
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -161,6 +175,9 @@ _DESCRIPTIONS = {
     SCHEDULER: "Runs a scheduler alone: it forms micro-batches for every model that is served on its Redis.",
     WORKER: "Runs workers alone, each with an engine of its own.",
     KEYS: "Adds, lists and revokes the keys with which callers are let in: `millpond keys add|list|revoke`.",
+    "score": "Scores every record of files by a reward model or a cross encoder, exactly once, and can be resumed.",
+    "embed": "Embeds every record of files, exactly once, and can be resumed.",
+    "rerank": "Scores the documents of every record of files against its query, exactly once, and can be resumed.",
     INSPECT: "Shows how a model would be served, and what decided it: reads its small files only, and starts nothing.",
 }
 

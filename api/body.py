@@ -13,7 +13,6 @@ async def read_json(request: Request) -> object:
     Raises:
         ApiError: 413 over the limit, 415 not JSON by its content type, 400 not JSON.
     """
-    limit = state_of(request).options.max_request_bytes
     content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise ApiError(
@@ -21,6 +20,16 @@ async def read_json(request: Request) -> object:
             f"The body is {content_type or 'of no type'}; send JSON with `Content-Type: application/json`.",
             code="unsupported_media_type",
         )
+    body = await read_bytes(request)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"The body is not JSON: {error}.", code="invalid_json") from error
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body as it came, of at most --max-request-bytes; raises a 413 over the limit."""
+    limit = state_of(request).options.max_request_bytes
     declared = request.headers.get("content-length", "")
     # As floats: Python refuses to read whole numbers of thousands of digits.
     if declared.isascii() and declared.isdigit() and float(declared) > limit:
@@ -30,10 +39,7 @@ async def read_json(request: Request) -> object:
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"The body is not JSON: {error}.", code="invalid_json") from error
+    return bytes(body)
 
 
 def _too_large(limit: int) -> ApiError:

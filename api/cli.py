@@ -1,11 +1,11 @@
-"""The command line: `millpond serve`, one command for each role, `millpond keys` and `millpond inspect`."""
+"""The command line: `millpond serve`, one command for each role, `keys`, `inspect`, and the bulk commands."""
 
 import sys
 from importlib.metadata import version
 
 from api.arguments import COMMANDS, parse, parse_inspect
 from api.errors import LaunchError
-from api.options import INSPECT, KEYS
+from api.options import BULK, INSPECT, KEYS
 
 
 def main() -> int:
@@ -30,6 +30,10 @@ def main() -> int:
             from api.keys_command import keys
 
             return keys(arguments[1:])
+        if arguments[0] in BULK:
+            from api.bulk.command import run
+
+            return run(arguments[0], arguments[1:])
         parsed = parse(arguments[0], arguments[1:])
         # Imported only now: `--help` and a wrong flag are answered at once.
         from api.launcher import launch

@@ -33,16 +33,24 @@ class Dialect:
     Attributes:
         error_form: what becomes of an error.
         error_model: what its body is, for the OpenAPI document.
+        pools: whether its calls bring something to a model, so that they may be jobs.
     """
 
     router: APIRouter
     error_form: ErrorForm = openai_error
     error_model: Any = field(default=OpenAIError)
+    pools: bool = True
 
     @property
     def paths(self) -> Iterator[str]:
         """The paths of its routes."""
         return (route.path for route in self.router.routes if isinstance(route, Route))
+
+    @property
+    def pooling_routes(self) -> Iterator[Route]:
+        """The routes whose calls may be jobs."""
+        routes = (route for route in self.router.routes if isinstance(route, Route))
+        return (route for route in routes if self.pools and "POST" in (route.methods or ()))
 
     @property
     def error_responses(self) -> dict[int | str, dict[str, Any]]:

@@ -104,9 +104,14 @@ def server_url(data_directory: Path, network: Network | None) -> str:
 
 
 def server_command(
-    server: str, data_directory: Path, network: Network | None = None, appendfsync: str = "everysec"
+    server: str,
+    data_directory: Path,
+    network: Network | None = None,
+    appendfsync: str = "everysec",
+    *,
+    on_disk: bool = True,
 ) -> list[str]:
-    """The server's command line.
+    """The server's command line; with nothing on disk where what it holds may be lost.
 
     Every write reaches the append-only file before its reply is sent, and the disk when `appendfsync` says: killing the
     server loses at most what a delayed write held back, which the waiting api processes hand in again, and which jobs
@@ -121,7 +126,7 @@ def server_command(
         "unixsocket": str(socket_path(data_directory)),
         "unixsocketperm": "700",
         "dir": str(files),
-        "appendonly": "yes",
+        "appendonly": "yes" if on_disk else "no",
         "appendfsync": appendfsync,
         "save": "",
         "maxmemory-policy": "noeviction",

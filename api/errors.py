@@ -82,11 +82,15 @@ def openai_error(error: ApiError) -> tuple[int, dict[str, Any]]:
 def error_response(scope: Scope, error: ApiError) -> Response:
     """An error in the form of the dialect that the request speaks.
 
-    That is what the route has put into `request.state.error_form`, where one path serves two dialects; else the form of
-    the path (`app.state.error_forms`); else OpenAI's.
+    That is what whoever calls the route in a client's place has put into `asked_error_form` of its state; else what the
+    route has put into `request.state.error_form`, where one path serves two dialects; else the form of the path
+    (`app.state.error_forms`); else OpenAI's.
     """
-    form: ErrorForm = scope.get("state", {}).get("error_form") or scope["app"].state.error_forms.get(
-        scope["path"], openai_error
+    state = scope.get("state", {})
+    form: ErrorForm = (
+        state.get("asked_error_form")
+        or state.get("error_form")
+        or scope["app"].state.error_forms.get(scope["path"], openai_error)
     )
     status, body = form(error)
     return Response(orjson.dumps(body), status, error.headers, media_type="application/json")

@@ -52,7 +52,7 @@ async def admitted(redis: Redis, caller: Caller, tokens: int, seconds: float) ->
         yield Admission()
         return
     limits = Limits(caller.name, caller.tokens_per_minute, caller.concurrency)
-    _check_possible(limits, tokens)
+    check_within_limits(caller, tokens)
     call_id, began = uuid.uuid4().hex, time.monotonic()
     asking = asyncio.ensure_future(_verdict(redis, limits, call_id, tokens, min(seconds, ENQUEUE_SECONDS)))
     try:
@@ -100,12 +100,13 @@ async def _leave(redis: Redis, limits: Limits, call_id: str, began: float, askin
         log.info("a call of %s is left to run out by itself: %s", limits.tenant, error)
 
 
-def _check_possible(limits: Limits, tokens: int) -> None:
-    allowed = limits.tokens_per_minute
+def check_within_limits(caller: Caller, tokens: int) -> None:
+    """Raises a 400 when a call of so many tokens is over its key's limit alone, and could never pass."""
+    allowed = caller.tokens_per_minute
     if allowed is not None and tokens > allowed:
         raise ApiError(
             400,
-            f"This call has {tokens} tokens, and the key {limits.tenant!r} may send {allowed} a minute, so it can "
+            f"This call has {tokens} tokens, and the key {caller.name!r} may send {allowed} a minute, so it can "
             "never pass: send fewer inputs a call, or ask for a higher tokens_per_minute.",
             code="request_over_rate_limit",
         )

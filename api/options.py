@@ -27,6 +27,9 @@ from api.webhooks.signing import secret_bytes
 
 SERVE, API, SCHEDULER, WORKER = "serve", "api", "scheduler", "worker"
 INSPECT, KEYS = "inspect", "keys"
+BULK = ("score", "embed", "rerank")
+"""Commands that read files of records; without --server they start a server of their own, whose options they take."""
+
 _ALL = (SERVE, API, SCHEDULER, WORKER)
 
 ENVIRONMENT_PREFIX = "MILLPOND_"
@@ -88,13 +91,13 @@ class Options(BaseModel):
         False, description="listen beyond loopback though no key is asked for"
     )
 
-    model: Annotated[str, Shown("model", "DIR|HUB-ID", (SERVE, API, WORKER, INSPECT))] = Field(
+    model: Annotated[str, Shown("model", "DIR|HUB-ID", (*BULK, SERVE, API, WORKER, INSPECT))] = Field(
         "sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="checkpoint to serve; repeated: several"
     )
     models_file: Annotated[Path | None, Shown("model", "FILE", (SERVE, API, WORKER))] = Field(
         None, description="several models, each with its options (TOML, a section [models.NAME] each), for --model"
     )
-    revision: Annotated[str | None, Shown("model", "REVISION", (SERVE, API, WORKER, INSPECT))] = Field(
+    revision: Annotated[str | None, Shown("model", "REVISION", (*BULK, SERVE, API, WORKER, INSPECT))] = Field(
         None, description="branch, tag or commit of a model from the hub"
     )
     served_model_name: Annotated[str | None, Shown("model", "NAME", (SERVE, API, WORKER))] = Field(
@@ -107,45 +110,45 @@ class Options(BaseModel):
         "auto", description="auto or pooling; Millpond runs nothing but pooling models"
     )
     convert: Annotated[
-        Literal["auto", "none", "embed", "classify"], Shown("model", "CONVERSION", (SERVE, API, WORKER, INSPECT))
+        Literal["auto", "none", "embed", "classify"], Shown("model", "CONVERSION", (*BULK, SERVE, API, WORKER, INSPECT))
     ] = Field("auto", description="how a model without a pooler becomes one: auto, none, embed or classify")
-    pooler_config: Annotated[str | None, Shown("model", "JSON|FILE", (SERVE, API, WORKER, INSPECT))] = Field(
+    pooler_config: Annotated[str | None, Shown("model", "JSON|FILE", (*BULK, SERVE, API, WORKER, INSPECT))] = Field(
         None,
         description="overrides of the pooler: pooling_type, normalize, activation, dimensions, matryoshka_dimensions, "
         "step_tag_id, returned_token_ids, max_embed_len, enable_chunked_processing",
     )
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (SERVE, API, WORKER, INSPECT))
+        Literal["auto", "float32", "bfloat16", "float16"], Shown("model", "TYPE", (*BULK, SERVE, API, WORKER, INSPECT))
     ] = Field("auto", description="type of weights and activations: auto, float32, bfloat16 or float16")
-    max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (SERVE, API, WORKER, INSPECT))] = Field(
-        None, description="longest sequence taken (default: what the checkpoint allows)"
+    max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (*BULK, SERVE, API, WORKER, INSPECT))] = (
+        Field(None, description="longest sequence taken (default: what the checkpoint allows)")
     )
 
     trust_request_chat_template: Annotated[bool, Shown("model", "", (SERVE, API))] = Field(
         False, description="take chat templates from requests; they run in processes that can do nothing else"
     )
 
-    device: Annotated[str, Shown("engine", "DEVICE", (SERVE, WORKER, INSPECT))] = Field(
+    device: Annotated[str, Shown("engine", "DEVICE", (*BULK, SERVE, WORKER, INSPECT))] = Field(
         "cpu", pattern=r"^(cpu|gpu(:\d+)?)$", description="where the engine runs: cpu, gpu or gpu:N"
     )
-    max_num_seqs: Annotated[PositiveInt, Shown("engine", "SEQUENCES", (SERVE, WORKER))] = Field(
+    max_num_seqs: Annotated[PositiveInt, Shown("engine", "SEQUENCES", (*BULK, SERVE, WORKER))] = Field(
         256, description="most sequences in a micro-batch"
     )
-    max_num_batched_tokens: Annotated[PositiveInt | None, Shown("engine", "TOKENS", (SERVE, WORKER))] = Field(
+    max_num_batched_tokens: Annotated[PositiveInt | None, Shown("engine", "TOKENS", (*BULK, SERVE, WORKER))] = Field(
         None, description="most tokens in a micro-batch (default: 2048 on a cpu, 16384 on a gpu)"
     )
 
-    tensor_parallel_size: Annotated[PositiveInt, Shown("engine", "RANKS", (SERVE, WORKER))] = Field(
+    tensor_parallel_size: Annotated[PositiveInt, Shown("engine", "RANKS", (*BULK, SERVE, WORKER))] = Field(
         1, description="processes that each worker divides its model among, one a GPU from --device on"
     )
-    gpu_memory_utilization: Annotated[float, Shown("engine", "SHARE", (SERVE, WORKER))] = Field(
+    gpu_memory_utilization: Annotated[float, Shown("engine", "SHARE", (*BULK, SERVE, WORKER))] = Field(
         0.9, gt=0, le=1, description="share of the GPU's memory that an engine may take; on a cpu, of the machine's"
     )
 
-    workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, WORKER))] = Field(
+    workers: Annotated[PositiveInt, Shown("processes", "COUNT", (*BULK, SERVE, WORKER))] = Field(
         1, description="worker processes of each model, each with an engine of its own"
     )
-    api_workers: Annotated[PositiveInt, Shown("processes", "COUNT", (SERVE, API))] = Field(
+    api_workers: Annotated[PositiveInt, Shown("processes", "COUNT", (*BULK, SERVE, API))] = Field(
         1, description="api processes that share the port"
     )
 
@@ -153,7 +156,7 @@ class Options(BaseModel):
         1, description="processes that run jobs and batches and deliver webhooks; 0: others do"
     )
     job_concurrency: Annotated[PositiveInt, Shown("jobs", "CALLS", (SERVE, API))] = Field(
-        64, description="calls of jobs and of batches that each of them runs at once"
+        64, description="calls of jobs, and as many of batches, that each of them runs at once"
     )
     job_timeout: Annotated[PositiveInt, Shown("jobs", "SECONDS", (SERVE, API))] = Field(
         86_400, description="a job that is not done so long after its submission has expired, unless it says otherwise"
@@ -182,7 +185,7 @@ class Options(BaseModel):
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
         description="the embedded Redis, its files and the key file live here (default: ~/.local/share/millpond)",
     )
-    cache_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, WORKER, INSPECT))] = Field(
+    cache_dir: Annotated[Path, Shown("storage", "DIR", (*BULK, SERVE, API, WORKER, INSPECT))] = Field(
         default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"),
         description="downloaded models are kept here (default: ~/.cache/millpond)",
     )

@@ -84,7 +84,7 @@ async def rehearse(
     """
     state: dict[str, object] = {"caller": caller, "deadline": deadline, REHEARSAL: True}
     if error_form is not None:
-        state["error_form"] = error_form
+        state["asked_error_form"] = error_form
     reply = await _exchange(app, call, request_id, state)
     return reply if reply.status >= 400 else None
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from api.callers import Caller
 from api.canary import Canary
 from api.depths import QueueDepths
+from api.jobs.watching import JobNews
 from api.keyring import Keyring
 from api.options import Options
 from api.serving import Models, ServedModel
@@ -23,6 +24,8 @@ class State:
 
     Attributes:
         canaries: one for each model.
+        job_news: how those who wait for a job hear of its end.
+        depths: how much waits in the lanes.
     """
 
     options: Options
@@ -31,6 +34,7 @@ class State:
     callers: Callers
     canaries: tuple[Canary, ...]
     keyring: Keyring
+    job_news: JobNews
     depths: QueueDepths
 
     @staticmethod

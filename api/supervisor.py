@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from api.errors import LaunchError
 from scheduler.readiness import READY, REFUSED
@@ -42,6 +43,7 @@ class Role:
         descriptors: open files that it inherits.
         stop_seconds: how long it may take to stop before it is killed.
         probe: for a program that does not announce itself: waits until it is ready, and describes it.
+        log: the file that its output is added to; None: where this process's goes.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Role:
     descriptors: Sequence[int] = ()
     stop_seconds: float = 10.0
     probe: Callable[[], Awaitable[str]] | None = None
+    log: Path | None = None
 
 
 class Supervisor:
@@ -127,6 +130,7 @@ class Supervisor:
 
 async def _spawn(role: Role) -> tuple[asyncio.subprocess.Process, "asyncio.Task[str | None]"]:
     """Starts a role on a leash, in a session of its own: a terminal's Ctrl-C reaches only the launcher."""
+    output = role.log.open("ab") if role.log else None
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -137,6 +141,8 @@ async def _spawn(role: Role) -> tuple[asyncio.subprocess.Process, "asyncio.Task[
             env={**os.environ, **role.environment, "MILLPOND_READY_FD": str(writing)},
             pass_fds=(writing, *role.descriptors),
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     except BaseException:
@@ -144,6 +150,8 @@ async def _spawn(role: Role) -> tuple[asyncio.subprocess.Process, "asyncio.Task[
         raise
     finally:
         os.close(writing)
+        if output:
+            output.close()
     announced = _probed(role.probe) if role.probe else _announcement(reading)
     if role.probe:
         os.close(reading)

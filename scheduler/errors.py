@@ -15,3 +15,7 @@ class UnsupportedServerError(SchedulerError):
 
 class LeadershipLostError(SchedulerError):
     """Another scheduler leads this model now."""
+
+
+class NotDurableError(SchedulerError):
+    """The Redis server keeps nothing on disk, so it cannot be trusted with what nobody waits for."""

@@ -144,7 +144,30 @@ class ModelKeys:
 
 
 JOBS = PREFIX + "{jobs}:"
-"""What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them."""
+"""What stands before the keys of jobs, batches, files and webhooks: one hash tag, as steps touch several of them.
+
+Those of jobs are made in `lua/jobs.lua`:
+
+    job:ID              hash: owner, key (digest of its idempotency key), path, lane, headers, body, webhook, place,
+                        status, created, expires, started, finished, kept (Unix ms each), attempts, runner (token of the
+                        claim that runs it), code, reply_headers, reply; with TTL once it has ended
+    job-ended:ID        string with TTL: the owner of a job that has ended; outlives its result
+    job-key:DIGEST      hash: id, fingerprint: what an idempotency key was used for; with the TTL of the job
+    jobs:waiting:OWNER  sorted set: id -> place among the owner's jobs, by lane and age
+    jobs:owners         sorted set: owner -> Unix microsecond from which it may be served
+    jobs:running        sorted set: id -> Unix ms at which its lease runs out
+    jobs:held           hash: owner -> how many of its jobs run
+    jobs:widths         hash: owner -> how many of its jobs may run at once, as its key said when it last submitted one
+    jobs:due            sorted set: id -> Unix ms at which it expires, or at which its result is forgotten
+    jobs:of:OWNER       sorted set: id -> number, in the order of acceptance
+    jobs:count          counter: the last number
+    jobs:counters       hash: submitted, and how many ended as what
+    jobs:coming         channel: a job waits
+    jobs:news           channel: the id of a job that has ended
+"""
+
+JOB_COUNTERS, JOBS_RUNNING = JOBS + "jobs:counters", JOBS + "jobs:running"
+JOBS_COMING, JOB_NEWS = JOBS + "jobs:coming", JOBS + "jobs:news"
 
 WEBHOOKS = JOBS + "webhooks"
 """Sorted set: webhook -> Unix ms when it was handed in; those that are not delivered and not given up."""
@@ -175,6 +198,48 @@ def webhooks_to(receiver: str) -> str:
     return f"{JOBS}webhooks:to:{receiver}"
 
 
+OPEN_BATCHES = JOBS + "batches:open"
+"""Sorted set: batch that has not ended -> when it last got a place in the order of service, in Unix microseconds."""
+
+EXPIRING_FILES = JOBS + "files:expiring"
+"""Sorted set: file -> the Unix second at which it goes."""
+
+
+def file_key(file_id: str) -> str:
+    """Hash: owner, filename, bytes, purpose, created, expires (Unix seconds, 0: never)."""
+    return f"{JOBS}file:{file_id}"
+
+
+def files_of(owner: str) -> str:
+    """Sorted set: file -> the Unix microsecond at which it was made."""
+    return f"{JOBS}files:of:{quote(owner, safe='')}"
+
+
+def batch_key(batch_id: str) -> str:
+    """Hash: what was asked for, the state, the counts; see `scheduler/batches.py`."""
+    return f"{JOBS}batch:{batch_id}"
+
+
+def batch_claims(batch_id: str) -> str:
+    """Sorted set: a part of a batch that somebody has (a chunk's number, or a stage) -> Unix ms when its lease ends."""
+    return f"{JOBS}batch:{batch_id}:claims"
+
+
+def batch_holders(batch_id: str) -> str:
+    """Hash: the work of a batch -> the token of its last claim."""
+    return f"{JOBS}batch:{batch_id}:holders"
+
+
+def batch_chunks(batch_id: str) -> str:
+    """Hash: a chunk that is done -> the token of the claim whose part files hold it."""
+    return f"{JOBS}batch:{batch_id}:chunks"
+
+
+def batches_of(owner: str) -> str:
+    """Sorted set: batch -> the Unix microsecond at which it was made."""
+    return f"{JOBS}batches:of:{quote(owner, safe='')}"
+
+
 @dataclass(frozen=True)
 class TenantKeys:
     """The keys of one tenant whose use is limited. No model's hash tag holds a colon, so none is the same."""
@@ -194,3 +259,54 @@ class TenantKeys:
     def calls(self) -> str:
         """Sorted set with TTL: call id -> the Redis time in milliseconds at which its lease runs out."""
         return f"{self.root}calls"
+
+
+def backfill_queue(backfill_id: str) -> str:
+    """The Celery queue of one backfill: one short message a chunk, and a few more messages than executors."""
+    return "backfill:" + backfill_id
+
+
+@dataclass(frozen=True)
+class BackfillKeys:
+    """The keys of one backfill whose ledger is shared. No model's hash tag holds a colon, so none is the same."""
+
+    backfill_id: str
+    root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", f"{PREFIX}{{backfill:{quote(self.backfill_id, safe='')}}}:")
+
+    @property
+    def settings(self) -> str:
+        """String: all that its results depend on beside the rows themselves, as JSON."""
+        return f"{self.root}settings"
+
+    @property
+    def chunks(self) -> str:
+        """Hash: chunk number -> the chunk as JSON, its digest included; as -1 the end, which is claimed too."""
+        return f"{self.root}chunks"
+
+    @property
+    def open(self) -> str:
+        """Sorted set: the numbers of chunks that nobody holds and nobody has done, by themselves."""
+        return f"{self.root}open"
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: chunk number -> the Redis time in milliseconds at which the lease on it runs out."""
+        return f"{self.root}leases"
+
+    @property
+    def tokens(self) -> str:
+        """Hash: chunk number -> the token of the claim that holds it."""
+        return f"{self.root}tokens"
+
+    @property
+    def results(self) -> str:
+        """Hash: chunk number -> what came of it, as JSON: part file, counts, statistics."""
+        return f"{self.root}results"
+
+    @property
+    def totals(self) -> str:
+        """Hash: planned, done, rows, bad, duplicates: rows of all chunks, done chunks, and their sums."""
+        return f"{self.root}totals"

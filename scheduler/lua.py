@@ -34,6 +34,14 @@ class Step:
         except NoScriptError:
             return await redis.eval(source, len(self.keys), *self.keys, *self.arguments)
 
+    def add_to(self, pipeline: Any, *, with_source: bool) -> None:
+        """Puts it into a pipeline: by its digest, or with its source for a server that does not know it yet."""
+        digest, source = _script(self.name, self.shared)
+        if with_source:
+            pipeline.eval(source, len(self.keys), *self.keys, *self.arguments)
+        else:
+            pipeline.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
+
     def run_blocking(self, redis: Redis) -> Any:
         """Its reply, from a thread."""
         digest, source = _script(self.name, self.shared)

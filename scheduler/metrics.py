@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scheduler.keys import LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
+from scheduler.keys import JOB_COUNTERS, JOBS_RUNNING, LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
 
 BATCH_TOKENS = Histogram(
     "millpond_batch_tokens",
@@ -58,6 +58,8 @@ class QueueCollector(Collector):
         failing = GaugeMetricFamily(
             "millpond_webhook_receivers_failing", "Receivers of waiting webhooks that were not reached lately."
         )
+        jobs = GaugeMetricFamily("millpond_jobs", "Jobs that have not ended.", labels=["status"])
+        job_ends = CounterMetricFamily("millpond_jobs_ended", "Jobs by how they ended.", labels=["status"])
         up = GaugeMetricFamily("millpond_redis_up", "1 while Redis answers.")
         try:
             for model in sorted(member.decode() for member in self._redis.smembers(MODELS)):
@@ -73,6 +75,7 @@ class QueueCollector(Collector):
                 letters.add_metric([model], self._redis.xlen(keys.dead_letters))
                 for name, count in self._redis.hgetall(keys.counters).items():
                     counters.add_metric([model, name.decode()], int(count))
+            self._count_jobs(jobs, job_ends)
             webhooks.add_metric([], self._redis.zcard(WEBHOOKS))
             failing.add_metric([], self._redis.hlen(WEBHOOK_FAILURES))
         except (RedisError, OSError):
@@ -80,7 +83,16 @@ class QueueCollector(Collector):
             yield up
             return
         up.add_metric([], 1)
-        yield from (up, depth, age, workers, leases, letters, counters, webhooks, failing)
+        yield from (up, depth, age, workers, leases, letters, counters, webhooks, failing, jobs, job_ends)
+
+    def _count_jobs(self, jobs: GaugeMetricFamily, ends: CounterMetricFamily) -> None:
+        counted = {name.decode(): int(count) for name, count in self._redis.hgetall(JOB_COUNTERS).items()}
+        submitted, running = counted.pop("submitted", 0), self._redis.zcard(JOBS_RUNNING)
+        for status, count in counted.items():
+            ends.add_metric([status], count)
+        jobs.add_metric(["running"], running)
+        # Between the two questions some may have ended.
+        jobs.add_metric(["queued"], max(0, submitted - sum(counted.values()) - running))
 
 
 def _age(first: list[Any]) -> float:

@@ -44,6 +44,12 @@ CALL_RENEWAL_SECONDS = 4.0
 ATTEMPTS_ALLOWED = 3
 """An item that three workers did not survive is answered with an error and dead-lettered."""
 
+BATCH_LEASE_MS = 8_000
+"""A part of a batch's work whose process has not been heard of for so long is another's."""
+
+BATCH_KEPT_MS = 30 * 86_400_000
+"""For how long a batch that has ended can be asked for."""
+
 DEAD_LETTERS_KEPT = 10_000
 
 WEBHOOK_LEASE_MS = 60_000

@@ -9,8 +9,9 @@ from starlette.routing import Route
 
 from api.app import DIALECTS
 from api.arguments import COMMANDS
+from api.bulk.arguments import bulk_parser
 from api.keys_command import keys
-from api.options import KEYS, Options, flag_of, shown
+from api.options import BULK, KEYS, Options, flag_of, shown
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -22,7 +23,7 @@ OF_THE_FRAMEWORK = {"GET /docs", "GET /openapi.json"}
 FLAGS = {
     command: {flag_of(name) for name in Options.model_fields if command in shown(name).commands}
     for command, _ in COMMANDS
-}
+} | {command: set(bulk_parser(command).flags) for command in BULK}
 
 
 def by_name(path: Path) -> str:
@@ -55,7 +56,7 @@ def test_the_index_of_dialects_has_the_routes_of_the_app_and_no_others() -> None
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    printed = re.findall(r"`((?:GET|POST) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
+    printed = re.findall(r"`((?:GET|POST|DELETE) /[^`?]*)`", DIALECT_INDEX.read_text("utf-8"))
     assert set(printed) == routes | OF_THE_FRAMEWORK
 
 
@@ -82,6 +83,8 @@ def test_every_printed_command_has_flags_that_exist(page: Path, capsys: pytest.C
             known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
         elif command == "inspect":
             known |= {"--json"}
+        elif command in BULK:
+            known |= set(bulk_parser(command).flags)
         assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
 
 
@@ -92,3 +95,11 @@ def commands(text: str) -> Iterator[str]:
             found = re.match(r"(?:\S*/)?millpond (.+)", line)
             if found:
                 yield found.group(1)
+
+
+@pytest.mark.parametrize("command", BULK)
+def test_a_bulk_command_names_every_flag_once_and_says_what_it_is_for(command: str) -> None:
+    parser = bulk_parser(command)
+    assert len(parser.flags) == len(set(parser.flags))
+    assert all(action.help for action in parser._actions)
+    assert {"--output", "--server", "--restart", "--dry-run", "--max-errors", "--ledger"} <= set(parser.flags)

@@ -13,6 +13,8 @@ import uvloop
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.batches.running import run_batches
+from api.jobs.running import run_jobs
 from api.options import Options
 from api.serving import Served
 from api.webhooks.delivering import deliver_webhooks
@@ -28,7 +30,7 @@ Service = Callable[[FastAPI, asyncio.Event], Coroutine[Any, Any, None]]
 """Works until the event is set, then gives back what it holds and returns, within seconds. What it raises ends the
 process: only a fault that a new process cures."""
 
-SERVICES: tuple[Service, ...] = (deliver_webhooks,)
+SERVICES: tuple[Service, ...] = (run_jobs, run_batches, deliver_webhooks)
 
 
 def main() -> int:

@@ -148,7 +148,7 @@ class Model(BaseModel):
     """One entry of `GET /v1/models`.
 
     `dimensions` are the numbers of an embedding, or of a score. `normalize` is there for embeddings, `activation` for
-    scores.
+    scores. Two servers whose models have the same `fingerprint` give the same results.
     """
 
     id: str
@@ -161,6 +161,7 @@ class Model(BaseModel):
     pooling: str
     normalize: bool | None
     activation: str | None
+    fingerprint: str
 
 
 class ModelList(BaseModel):

@@ -33,4 +33,5 @@ def _shown(model: ServedModel) -> Model:
         tasks=list(model.spec.tasks),
         normalize=model.spec.pooler.normalize if model.spec.head is Head.NONE else None,
         activation=str(model.spec.pooler.activation) if model.spec.head is not Head.NONE else None,
+        fingerprint=model.spec.fingerprint,
     )

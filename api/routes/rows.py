@@ -12,12 +12,14 @@ from api.errors import ApiError, bad_request
 from api.protocol.common import list_summary
 from api.protocol.rows import RowsReply, RowsRequest, RowTask, error_entry, rows_response
 from api.protocol.schema import request_body
+from api.replaying import LANE_HEADER
 from api.routes.reward import check_rows
 from api.rows import ROW_CHARACTERS, Entry, Prepared, Row, pooled_entry, prepared_rows, rendered_entry
 from api.scoring import TASKS
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, chosen_model, state_of
+from scheduler.keys import Lane
 from scheduler.messages import Result
 
 router = APIRouter()
@@ -43,7 +45,8 @@ async def create_rows(request: Request) -> Response:
     """
     created = int(time.time())
     call = RowsRequest.parse(await read_json(request))
-    model, lane = chosen_model(request, call.model, *MODEL_TASKS[call.task]), lane_of(request)
+    model = chosen_model(request, call.model, *MODEL_TASKS[call.task])
+    lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
     # Where all rows are bad, or nothing is computed, nobody else looks.
     caller_of(request).check_lane(lane)
     _check(call, model)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scheduler.keys import LANES, ModelKeys, celery_queue
+from scheduler.keys import LANES, BackfillKeys, ModelKeys, backfill_queue, celery_queue
 
 
 @pytest.mark.parametrize("model", ["m", "org/name", "a{b}c", "模型 ü", "x:y"])
@@ -33,3 +33,12 @@ def test_all_keys_of_a_model_share_its_hash_tag(model: str) -> None:
 def test_models_do_not_share_keys_or_queues() -> None:
     assert ModelKeys("a").root != ModelKeys("b").root
     assert celery_queue("a") != celery_queue("b")
+
+
+def test_all_keys_of_a_backfill_share_its_hash_tag_which_no_model_has() -> None:
+    keys = BackfillKeys("b")
+    every = [keys.settings, keys.chunks, keys.open, keys.leases, keys.tokens, keys.results, keys.totals]
+    assert len(set(every)) == len(every)
+    assert {re.fullmatch(r"millpond:\{([^{}]+)\}:.+", key).group(1) for key in every} == {"backfill:b"}  # type: ignore[union-attr]
+    assert not keys.root.startswith(ModelKeys("backfill:b").root)
+    assert backfill_queue("b") != celery_queue("b")
