@@ -95,8 +95,8 @@ def tiny_work(count: int, folder: Path) -> Work:
     rows = [
         {
             "messages": [
-                {"role": "user", "content": f"{number}: {text[:40]}"},
-                {"role": "assistant", "content": text[40:80] or "yes"},
+                {"role": "user", "content": f"{number}: {text[:20]}"},
+                {"role": "assistant", "content": text[20:40] or "yes"},
             ]
         }
         for number, text in enumerate(texts)
@@ -151,13 +151,14 @@ def bare_engine(work: Work, folder: Path) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def run_bare(process: "subprocess.Popen[str]") -> float:
-    """Seconds of the bare engine for all rows."""
+def run_bare(process: "subprocess.Popen[str]") -> tuple[float, float]:
+    """Seconds of the bare engine for all rows, by the clock and of processor time."""
     assert process.stdin
     assert process.stdout
     process.stdin.write("run\n")
     process.stdin.flush()
-    return float(process.stdout.readline())
+    seconds, spent = map(float, process.stdout.readline().split())
+    return seconds, spent
 
 
 def role_seconds(server: Millpond) -> dict[str, float]:
@@ -185,6 +186,7 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
     """The figures of some rounds, after one that warms up."""
     bodies, count = work.bodies(), len(work.rows)
     bare: list[float] = []
+    bare_spent: list[float] = []
     ours: list[float] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -197,11 +199,13 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
         spent = dict.fromkeys(ROLES, 0.0)
         before = batch_metrics(server)
         for _ in range(rounds):
-            bare.append(run_bare(process))
+            seconds, processor_seconds = run_bare(process)
+            bare.append(seconds)
+            bare_spent.append(processor_seconds)
             earlier = role_seconds(server)
             ours.append(uvloop.run(post_all(server.port, bodies, in_flight))[0])
-            for role, seconds in role_seconds(server).items():
-                spent[role] += seconds - earlier[role]
+            for role, until_now in role_seconds(server).items():
+                spent[role] += until_now - earlier[role]
         batches = {name: value - before[name] for name, value in batch_metrics(server).items()}
     return {
         "rows": count,
@@ -210,7 +214,10 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
         "rows_per_second_of_the_bare_engine": count / statistics.median(bare),
         "share_of_the_bare_engine": statistics.median(b / o for b, o in zip(bare, ours, strict=True)),
         "shares": [b / o for b, o in zip(bare, ours, strict=True)],
-        "us_per_row": {role: seconds / (count * rounds) * 1e6 for role, seconds in spent.items()},
+        "us_per_row": {
+            "bare engine": statistics.mean(bare_spent) / count * 1e6,
+            **{role: seconds / (count * rounds) * 1e6 for role, seconds in spent.items()},
+        },
         "batches": {
             "of_the_bare_engine": len(sorted_batches(work.ids, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS)),
             "a_round": batches["batches"] / rounds,
