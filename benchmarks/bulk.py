@@ -2,6 +2,7 @@
 
     .venv/bin/python -m benchmarks.bulk --model default --rounds 5 --json FILE
     .venv/bin/python -m benchmarks.bulk --model tiny --rounds 5 --json FILE
+    .venv/bin/python -m benchmarks.bulk --model tiny-bert --rounds 5 --json FILE
     .venv/bin/python -m benchmarks.bulk --model tiny --profile
 
 The rows of both are sorted by length and the bare engine's batches are cut by the worker's own budget. Several calls
@@ -11,6 +12,7 @@ second there is the processor time that each role spends on a row. `--profile` n
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -22,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ from benchmarks.texts import mixed_texts
 from pooling.config import resolve_spec
 from pooling.tokenizing import TokenIds, Tokenizer
 from tests.golden.variants import golden_of, made
-from tests.server import Millpond, free_ports, serving
+from tests.server import GOLDEN, Millpond, free_ports, serving
 
 ROWS_PER_CALL = 256
 IN_FLIGHT = 4
@@ -48,7 +50,7 @@ LANE = {"Millpond-Lane": "bulk"}
 PROFILED = ("api", "scheduler", "workers")
 ROLES = (*PROFILED, "redis")
 MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS = 2048, 256
-"""The worker's defaults on a CPU."""
+"""The worker's defaults on a CPU, if the command does not say otherwise."""
 
 PROFILED_FUNCTIONS = 20
 
@@ -60,12 +62,18 @@ class Work:
     Attributes:
         call: the fields of the request beside its rows.
         ids: the rows' tokens.
+        budget: tokens of a micro-batch.
     """
 
     model: Path
     call: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     ids: Sequence[TokenIds]
+    budget: int = MAX_NUM_BATCHED_TOKENS
+
+    def options(self) -> list[str]:
+        """Those of the server."""
+        return ["--max-num-batched-tokens", str(self.budget), "--max-num-seqs", str(MAX_NUM_SEQS)]
 
     def bodies(self) -> list[bytes]:
         """The calls, short rows first."""
@@ -77,12 +85,17 @@ class Work:
         ]
 
 
+def some_texts(count: int) -> list[str]:
+    """Texts of mixed length, the same again where there are not so many."""
+    return list(itertools.islice(itertools.cycle(mixed_texts()), count))
+
+
 def default_work(count: int) -> Work:
     """Texts of mixed length to embed, for the default model."""
     model = checkpoint_directory(Options())
     spec = resolve_spec(model)
     tokenizer = Tokenizer.from_spec(spec)
-    texts = [text for text in mixed_texts() for _ in range(-(-count // 1024))][:count]
+    texts = some_texts(count)
     ids = [tokenizer.truncate(each, spec.max_model_len) for each in tokenizer.encode(texts)]
     call = {"task": "embed", "encoding_format": "base64", "truncate_prompt_tokens": -1}
     return Work(model, call, [{"text": text} for text in texts], ids)
@@ -91,7 +104,7 @@ def default_work(count: int) -> Work:
 def tiny_work(count: int, folder: Path) -> Work:
     """Short conversations to score, for a reward model of two layers with a chat template."""
     model = made(golden_of("chat-reward"), folder / "tiny")
-    texts = [text for text in mixed_texts() for _ in range(-(-count // 1024))][:count]
+    texts = some_texts(count)
     rows = [
         {
             "messages": [
@@ -107,6 +120,14 @@ def tiny_work(count: int, folder: Path) -> Work:
     ]
     ids = Tokenizer.from_spec(resolve_spec(model)).encode(rendered, add_special_tokens=False)
     return Work(model, {"task": "score"}, rows, ids)
+
+
+def tiny_bert_work(count: int) -> Work:
+    """Short texts to score, for a BERT of two layers with one label."""
+    model = GOLDEN / "families" / "bert-cross-encoder"
+    texts = [f"{number} {text[:30]}" for number, text in enumerate(some_texts(count))]
+    ids = Tokenizer.from_spec(resolve_spec(model)).encode(texts)
+    return Work(model, {"task": "score"}, [{"text": text} for text in texts], ids)
 
 
 def _content(message: Mapping[str, str]) -> str:
@@ -143,7 +164,7 @@ def checked_tokens(replies: Sequence[bytes]) -> int:
 def bare_engine(work: Work, folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """The yardstick's process, loaded and warm."""
     save_ids(folder / "ids.npz", work.ids)
-    settings = Settings(str(work.model), str(folder / "ids.npz"), MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS)
+    settings = Settings(str(work.model), str(folder / "ids.npz"), work.budget, MAX_NUM_SEQS)
     settings.save(folder / "settings.json")
     command = [sys.executable, "-m", "benchmarks.bare_engine", str(folder / "settings.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -190,7 +211,7 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
     ours: list[float] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(serving(model=work.model))
+        server = stack.enter_context(serving(*work.options(), model=work.model))
         process = stack.enter_context(bare_engine(work, folder))
         run_bare(process)
         _, replies = uvloop.run(post_all(server.port, bodies, in_flight))
@@ -219,7 +240,7 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
             **{role: seconds / (count * rounds) * 1e6 for role, seconds in spent.items()},
         },
         "batches": {
-            "of_the_bare_engine": len(sorted_batches(work.ids, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS)),
+            "of_the_bare_engine": len(sorted_batches(work.ids, work.budget, MAX_NUM_SEQS)),
             "a_round": batches["batches"] / rounds,
             "rows_each": batches["sequences"] / batches["batches"],
             "tokens_each": batches["tokens"] / batches["batches"],
@@ -244,7 +265,7 @@ class ProfiledRoles:
 @contextmanager
 def profiled_roles(work: Work, folder: Path) -> Iterator[ProfiledRoles]:
     """Roles as `millpond serve` starts them; what they spent lies in `folder` when they have ended."""
-    with serving(model=work.model) as server, ExitStack() as stack:
+    with serving(*work.options(), model=work.model) as server, ExitStack() as stack:
         environments = {role: server.role_processes(role)[0].environ() for role in PROFILED}
         assert server.data_directory
         server.stop()
@@ -304,18 +325,22 @@ def profile(work: Work, rounds: int, in_flight: int) -> str:
 def main() -> None:
     """Prints the figures, or the profile; writes JSON when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=("default", "tiny"), default="tiny")
+    parser.add_argument("--model", choices=("default", "tiny", "tiny-bert"), default="tiny")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT)
+    parser.add_argument("--max-num-batched-tokens", type=int, default=MAX_NUM_BATCHED_TOKENS)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.model == "default":
             work = default_work(options.rows or 512)
+        elif options.model == "tiny":
+            work = tiny_work(options.rows or 4096, Path(folder))
         else:
-            work = tiny_work(options.rows or 8192, Path(folder))
+            work = tiny_bert_work(options.rows or 8192)
+        work = replace(work, budget=options.max_num_batched_tokens)
         if options.profile:
             print(profile(work, options.rounds, options.in_flight))
             return
