@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from api.authenticating import Authenticating
 from api.canary import Canary
 from api.deadlines import Punctual
+from api.depths import QueueDepths
 from api.dialect import Dialect
 from api.errors import answer_errors
 from api.jobs.watching import JobNews
@@ -89,7 +90,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         callers = Callers(redis)
         canaries = tuple(Canary(redis, callers, model) for model in models)
         job_news = JobNews(redis)
-        app.state.millpond = State(options, redis, models, callers, canaries, keyring, job_news)
+        app.state.millpond = State(options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis))
         listening = asyncio.create_task(callers.run([model.name for model in models]))
         listening.add_done_callback(_end_process_on_failure)
         yield

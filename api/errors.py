@@ -135,6 +135,6 @@ def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(Rehearsed, rehearsed)
+    app.add_exception_handler(NotDurableError, not_durable)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(QueueUnavailableError, queue_unavailable)
-    app.add_exception_handler(NotDurableError, not_durable)

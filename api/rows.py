@@ -9,20 +9,29 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
+from api.answering import failure_error
 from api.conversing import check_variables
 from api.errors import ApiError, bad_request
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
-from api.protocol.rows import RowsRequest, RowTask
+from api.protocol.rows import RowsRequest, RowTask, error_entry
 from api.scoring import Comparison, Group, comparison
 from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import Activation, PoolingType
 from pooling.tokenizing import TokenIds
+from scheduler.messages import Failure, Result
 
 TOGETHER = 64
-"""Conversations that a template's process gets at once: it renders them in some 10 ms, for which others wait."""
+"""Conversations that a template's process gets at once, and rows that are compared without a pause: some 10 ms of work,
+for which others wait."""
+
+MAX_DOCUMENTS = 16_384
+"""In all rows of a call: each becomes an item of the queue, and a few megabytes of JSON could hold millions."""
+
+ROW_CHARACTERS = 64
+"""What checking a row or writing its entry costs, in characters to tokenise."""
 
 Entry = dict[str, Any]
 Finish = Callable[[Sequence[bytes]], Entry]
@@ -87,12 +96,21 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
     truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
     limit = Limit.of(truncation, model)
     check_variables(call.chat_template_kwargs)
-    with timings_of(request).stage("tokenize"):
-        singles = [_single(row, model, call.task) for row in rows]
-        await _render(model, singles, call.chat_template_kwargs)
-        await _tokenize(model, singles, call.add_special_tokens, limit)
     finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
-    return [_within(model, single, truncation, finish) for single in singles]
+    timings = timings_of(request)
+    with timings.stage("tokenize"):
+        singles = await model.aside(
+            len(rows) * ROW_CHARACTERS, lambda: [_single(row, model, call.task) for row in rows]
+        )
+        await _render(model, singles, call.chat_template_kwargs)
+        characters = sum(len(single.text) for single in singles if single.text is not None)
+        timings.characters += characters
+
+        def tokenized() -> list[Prepared]:
+            _tokenize(model, singles, call.add_special_tokens, limit)
+            return [_within(model, single, truncation, limit, finish) for single in singles]
+
+        return await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
 
 
 async def _all_compared(
@@ -102,9 +120,20 @@ async def _all_compared(
     truncation: Truncation,
     finished: Callable[[Comparison], Finish],
 ) -> list[Prepared]:
-    """Rows that are a query with documents."""
+    """Rows that are a query with documents.
+
+    Raises:
+        ApiError: 400 they have too many documents together.
+    """
     Limit.of(truncation, model)
-    return list(await asyncio.gather(*(_compared(request, model, row, truncation, finished) for row in rows)))
+    _check_documents(rows)
+    found: list[Prepared] = []
+    for begin in range(0, len(rows), TOGETHER):
+        group = rows[begin : begin + TOGETHER]
+        found += await asyncio.gather(*(_compared(request, model, row, truncation, finished) for row in group))
+        # Short texts are tokenised right here: others get their turn in between.
+        await asyncio.sleep(0)
+    return found
 
 
 async def _compared(
@@ -119,8 +148,23 @@ async def _compared(
         group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
         made = await comparison(request, model, [group], truncation)
     except ApiError as error:
+        # A server that is busy is no fault of the row's.
+        if error.status >= 500:
+            raise
         return error
     return Row(made.sequences, finished(made), None, made.pooling_activation, made.activation)
+
+
+def _check_documents(rows: Sequence[object]) -> None:
+    """Refuses a call of which nobody could say how many items it makes."""
+    lists = [row.get("documents") for row in rows if isinstance(row, dict)]
+    count = sum(len(each) for each in lists if isinstance(each, list))
+    if count > MAX_DOCUMENTS:
+        raise bad_request(
+            f"rows have {count} documents together, over the {MAX_DOCUMENTS} of one call: send fewer rows at once.",
+            "rows",
+            "too_many_inputs",
+        )
 
 
 def _is_pair(row: object) -> bool:
@@ -192,31 +236,29 @@ async def _render_one_by_one(
             single.error = error
 
 
-async def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | None, limit: Limit) -> None:
+def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | None, limit: Limit) -> None:
     """Makes tokens of texts: those of messages without the tokenizer's frame, others with it, unless the call says."""
+    tokenizer = model.tokenizer
     for rendered in (True, False):
         group = [each for each in singles if each.text is not None and (each.messages is not None) == rendered]
-        texts = [each.text or "" for each in group]
+        texts = [tokenizer.shortened(each.text or "", limit.tokens, limit.side) for each in group]
         adds = (not rendered) if framed is None else framed
-
-        def encoded(texts: Sequence[str] = texts, rendered: bool = rendered, adds: bool = adds) -> list[TokenIds]:
-            shortened = [model.tokenizer.shortened(text, limit.tokens, limit.side) for text in texts]
-            if rendered:
-                return model.tokenizer.encode_rendered(shortened, adds)
-            return model.tokenizer.encode(shortened, adds)
-
-        for single, ids in zip(group, await model.aside(sum(map(len, texts)), encoded), strict=True):
+        found = tokenizer.encode_rendered(texts, adds) if rendered else tokenizer.encode(texts, adds)
+        for single, ids in zip(group, found, strict=True):
             single.ids = ids
 
 
-def _within(model: ServedModel, single: _Single, truncation: Truncation, finish: Finish) -> Prepared:
+def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: Limit, finish: Finish) -> Prepared:
     if single.error is not None:
         return single.error
     assert single.ids is not None
     name = "text" if single.messages is None and single.text is not None else "messages"
-    texts = None if single.text is None else [single.text]
     try:
-        sequences = ids_within(model, name, [single.ids], truncation, texts)
+        if 0 < len(single.ids) <= limit.tokens:
+            sequences = Sequences(name, [single.ids])
+        else:
+            texts = None if single.text is None else [single.text]
+            sequences = ids_within(model, name, [single.ids], truncation, texts)
         _check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error
@@ -242,3 +284,23 @@ def _embedding(encoding_format: str) -> Finish:
     if encoding_format == "base64":
         return lambda pooled: {"embedding": base64.b64encode(pooled[0]).decode()}
     return lambda pooled: {"embedding": np.frombuffer(pooled[0], "<f4")}
+
+
+def rendered_entry(row: Row) -> Entry:
+    """What would be computed: a row's text and its number of tokens."""
+    return {**_head(row), "prompt": row.text}
+
+
+def pooled_entry(row: Row, results: Sequence[Result]) -> Entry:
+    """A row's entry from the results of its sequences: an error where the queue has given one of them up."""
+    values = []
+    for index, result in enumerate(results):
+        if isinstance(result, Failure):
+            return error_entry(failure_error(row.sequences, index, result))
+        values.append(result.data)
+    return {**_head(row), **row.finish(values)}
+
+
+def _head(row: Row) -> Entry:
+    head: Entry = {"tokens": row.sequences.tokens}
+    return {**head, "truncated": True} if row.sequences.cut else head

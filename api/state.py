@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.callers import Caller
 from api.canary import Canary
+from api.depths import QueueDepths
 from api.jobs.watching import JobNews
 from api.keyring import Keyring
 from api.options import Options
@@ -24,6 +25,7 @@ class State:
     Attributes:
         canaries: one for each model.
         job_news: how those who wait for a job hear of its end.
+        depths: how much waits in the lanes.
     """
 
     options: Options
@@ -33,6 +35,7 @@ class State:
     canaries: tuple[Canary, ...]
     keyring: Keyring
     job_news: JobNews
+    depths: QueueDepths
 
     @staticmethod
     def new_request_id() -> str:

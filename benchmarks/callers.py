@@ -29,9 +29,9 @@ class Connection:
         """Connects."""
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**26))
 
-    async def post(self, path: str, body: bytes) -> bytes:
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
         """The reply's body; raises when its status is not 200."""
-        status, content = await self._exchange(path, body, {})
+        status, content = await self._exchange(path, body, headers or {})
         if status != 200:
             raise RuntimeError(f"{status}: {content[:500]!r}")
         return content

@@ -44,8 +44,8 @@ class _File:
     def of(cls, persistence: dict[str, Any], server: dict[str, Any]) -> Self:
         if not persistence.get("aof_enabled"):
             raise NotDurableError(
-                "Redis keeps no append-only file, so what it takes is lost with its process. Set `appendonly yes` "
-                "there."
+                "Redis keeps no append-only file, so what it is told would be lost with its process: set `appendonly "
+                "yes` there."
             )
         return cls(
             str(server["run_id"]),
@@ -71,10 +71,10 @@ async def run_durably(redis: Redis, step: Step, seconds: float = ENQUEUE_SECONDS
     """
     try:
         async with asyncio.timeout(seconds):
-            return await persist(lambda: _run(redis, step), seconds, "keep it")
+            return await persist(lambda: _run(redis, step), seconds, "keep what it was told")
     except TimeoutError as error:
         raise QueueUnavailableError(
-            f"Redis did not write to its append-only file within {seconds:g} seconds."
+            f"Redis did not write what it was told to its append-only file within {seconds:g} seconds."
         ) from error
 
 

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Any
 
 from scheduler.keys import ModelKeys
-from scheduler.lua import Argument, Step
+from scheduler.lua import Argument, Step, packed
 from scheduler.messages import Entry, Item, LeasedItem, MicroBatch, Posting, Result
 from scheduler.settings import (
     ATTEMPTS_ALLOWED,
@@ -48,13 +48,12 @@ def lease(
 
     Read its reply with `leased_count`.
     """
-    places = [place for entry in entries for place in (entry.lane, entry.entry_id)]
     batch = [keys.leader, keys.leases, keys.claims, keys.batch(batch_id), keys.counters, keys.held, *keys.lanes]
     queue, message = ([posting.queue_key], posting.message) if posting else ([], b"")
     return Step(
         "lease",
         [*batch, *queue],
-        [token, batch_id, worker_id, slots, CLAIM_MS, keys.request_prefix, message, *places],
+        [token, batch_id, worker_id, slots, CLAIM_MS, keys.request_prefix, message, packed(entries)],
     )
 
 
@@ -92,14 +91,14 @@ def renew(keys: ModelKeys, batch_id: str, worker_id: str) -> Step:
 
 def commit(keys: ModelKeys, batch_id: str, answers: Sequence[tuple[LeasedItem, Result]]) -> Step:
     """Writes results and ends the lease; its reply is how many results were not there before."""
-    rows: list[Argument] = []
-    for leased, result in answers:
-        entry, item = leased.entry, leased.item
-        rows += [entry.lane, entry.entry_id, item.request_id, item.index, item.tokens, result.encode()]
+    rows = [
+        (*leased.entry, leased.item.request_id, leased.item.index, leased.item.tokens, result.encode())
+        for leased, result in answers
+    ]
     return Step(
         "commit",
         [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes],
-        [batch_id, RESULT_TTL_MS, keys.request_prefix, keys.result_prefix, keys.scheduler_channel, *rows],
+        [batch_id, RESULT_TTL_MS, keys.request_prefix, keys.result_prefix, keys.scheduler_channel, packed(rows)],
     )
 
 

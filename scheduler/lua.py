@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import msgpack
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoScriptError
@@ -49,6 +50,15 @@ class Step:
             return redis.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
         except NoScriptError:
             return redis.eval(source, len(self.keys), *self.keys, *self.arguments)
+
+
+def packed(rows: Sequence[Any]) -> bytes:
+    """Many values as one argument, for `cmsgpack.unpack`: each argument by itself costs the client microseconds.
+
+    Texts and bytes are the same to Lua, and Redis 6 knows the older form of both only.
+    """
+    found: bytes = msgpack.packb(rows, use_bin_type=False)
+    return found
 
 
 @cache

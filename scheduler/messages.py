@@ -5,6 +5,7 @@ Everything is msgpack or raw little-endian bytes. Each message is an immutable v
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgpack
 
@@ -128,9 +129,11 @@ def decode_result(data: bytes) -> Result:
     return Failure(*msgpack.unpackb(data[1:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where an item lies: its lane's number in `LANES` and the id of its stream entry."""
+class Entry(NamedTuple):
+    """Where an item lies: its lane's number in `LANES` and the id of its stream entry.
+
+    A tuple, for it is the key by which a leader finds its items: it is hashed some ten times on an item's way.
+    """
 
     lane: int
     entry_id: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from scheduler.keys import LANES, MODELS, NEW_MODEL_CHANNEL, Lane, ModelKeys
-from scheduler.lua import Step
+from scheduler.lua import Step, packed
 from scheduler.messages import Entry, Item
 from scheduler.settings import REQUEST_TTL_MS
 
@@ -39,7 +39,7 @@ def enqueue(keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item],
     return Step(
         "enqueue",
         [keys.request(request_id), keys.lane(lane)],
-        [request_id, channel, REQUEST_TTL_MS, items[0].deadline_ms, *(item.encode() for item in items)],
+        [request_id, channel, REQUEST_TTL_MS, items[0].deadline_ms, packed([item.encode() for item in items])],
     )
 
 
@@ -79,9 +79,8 @@ class LaneReader:
         found = []
         for key, entries in await self._redis.xread(wanted, count=READ_COUNT, block=block_ms) or []:
             for entry_id, fields in entries:
-                item = Item.decode(fields[b"item"])
                 entry = Entry(self._numbers[key], entry_id.decode())
-                found.append(_waiting(entry, item, int(fields[b"attempts"])))
+                found.append(_waiting(entry, Item.decode(fields[b"item"]), int(fields[b"attempts"])))
             self._cursors[key] = entries[-1][0]
         return found
 

@@ -1,5 +1,6 @@
 """`POST /v1/rows`: many rows in one call, and for each its result or why it has none. The way of every backfill."""
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
@@ -95,10 +96,16 @@ class RowsReply(BaseModel):
     usage: dict[str, int]
 
 
+_PLACE = re.compile(r"(?:messages|documents)(?:\[\d+\]|\.\w+)+")
+"""How messages to callers begin that are about something inside a row: `messages[0].role is null; ...`."""
+
+
 def error_entry(error: ApiError) -> dict[str, Any]:
-    """The entry of a row that is wrong: what OpenAI's clients would read of it."""
+    """The entry of a row that is wrong: what OpenAI's clients would read of it. `param` is the place inside the row."""
     _, body = openai_error(error)
-    return {"tokens": 0, "error": body["error"]}
+    found = body["error"]
+    place = _PLACE.match(error.message)
+    return {"tokens": 0, "error": {**found, "param": place.group()} if place else found}
 
 
 def rows_response(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> bytes:

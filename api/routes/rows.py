@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from api.answering import PoolingCall, failure_error, lane_of, pooled_each
+from api.answering import PoolingCall, lane_of, pooled_each
 from api.body import read_json
 from api.embedding import check_embeds
 from api.errors import ApiError, bad_request
@@ -14,13 +14,13 @@ from api.protocol.rows import RowsReply, RowsRequest, RowTask, error_entry, rows
 from api.protocol.schema import request_body
 from api.replaying import LANE_HEADER
 from api.routes.reward import check_rows
-from api.rows import Entry, Prepared, Row, prepared_rows
+from api.rows import ROW_CHARACTERS, Entry, Prepared, Row, pooled_entry, prepared_rows, rendered_entry
 from api.scoring import TASKS
 from api.sequences import Sequences
 from api.serving import ServedModel
-from api.state import chosen_model, state_of
+from api.state import caller_of, chosen_model, state_of
 from scheduler.keys import Lane
-from scheduler.messages import Failure, Result
+from scheduler.messages import Result
 
 router = APIRouter()
 
@@ -37,10 +37,18 @@ MODEL_TASKS = {RowTask.SCORE: ("reward", "score"), RowTask.EMBED: ("embed",), Ro
     responses={200: {"model": RowsReply}},
 )
 async def create_rows(request: Request) -> Response:
-    """The bulk commands' way: the numbers are those of /v1/chat/reward, /v1/embeddings and /v1/rerank for each row."""
+    """The bulk commands' way: the numbers are those of /v1/chat/reward, /v1/embeddings and /v1/rerank for each row.
+
+    So rewards are raw unless the checkpoint or `--pooler-config` states an activation, and scores of a query with
+    documents are what /v1/rerank says without being asked: those of a cross encoder that states no activation go
+    through a sigmoid, those of an embedding model are cosines. `activation` in the reply names it.
+    """
     created = int(time.time())
     call = RowsRequest.parse(await read_json(request))
     model = chosen_model(request, call.model, *MODEL_TASKS[call.task])
+    lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
+    # Where all rows are bad, or nothing is computed, nobody else looks.
+    caller_of(request).check_lane(lane)
     _check(call, model)
     rows = await prepared_rows(request, call, model)
     entries = _rendered(rows) if call.render_only else await _pooled(request, call, model, rows)
@@ -53,9 +61,10 @@ async def create_rows(request: Request) -> Response:
         "pooling": str(model.spec.pooler.pooling_type),
         "activation": activation or str(model.spec.pooler.activation),
     }
-    lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
-    depth = await state_of(request).redis.xlen(model.keys.lane(lane))
-    return Response(rows_response(summary, entries), headers={QUEUE_DEPTH: str(depth)}, media_type="application/json")
+    body = await model.aside(len(entries) * ROW_CHARACTERS, rows_response, summary, entries)
+    depth = await state_of(request).depths.of(model.keys, lane)
+    headers = {} if depth is None else {QUEUE_DEPTH: str(depth)}
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def _check(call: RowsRequest, model: ServedModel) -> None:
@@ -73,7 +82,7 @@ def _check(call: RowsRequest, model: ServedModel) -> None:
 
 def _rendered(rows: Sequence[Prepared]) -> list[Entry]:
     """What would be computed: texts and their numbers of tokens."""
-    return [error_entry(row) if isinstance(row, ApiError) else {**_head(row), "prompt": row.text} for row in rows]
+    return [error_entry(row) if isinstance(row, ApiError) else rendered_entry(row) for row in rows]
 
 
 async def _pooled(request: Request, call: RowsRequest, model: ServedModel, rows: Sequence[Prepared]) -> list[Entry]:
@@ -104,20 +113,6 @@ async def _pooled(request: Request, call: RowsRequest, model: ServedModel, rows:
             entries.append(error_entry(row))
             continue
         end = begin + len(row.sequences.ids)
-        entries.append(_entry(row, results[begin:end]))
+        entries.append(pooled_entry(row, results[begin:end]))
         begin = end
     return entries
-
-
-def _entry(row: Row, results: Sequence[Result]) -> Entry:
-    values = []
-    for index, result in enumerate(results):
-        if isinstance(result, Failure):
-            return error_entry(failure_error(row.sequences, index, result))
-        values.append(result.data)
-    return {**_head(row), **row.finish(values)}
-
-
-def _head(row: Row) -> Entry:
-    head: Entry = {"tokens": row.sequences.tokens}
-    return {**head, "truncated": True} if row.sequences.cut else head

@@ -5,17 +5,18 @@
 --
 -- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 7 8 lanes
 -- ARGV  1 batch id   2 TTL of results in ms   3 request prefix   4 result prefix   5 scheduler channel
---       6... lane number, entry id, request id, index, tokens, encoded result, by turns
+--       6 the answers, msgpack: [lane number, entry id, request id, index, tokens, encoded result] each
 -- Reply how many results this call wrote
 
 local written, tokens, unwanted, repeated = 0, 0, 0, 0
-for i = 6, #ARGV, 6 do
-  local lane, id = ARGV[i], ARGV[i + 1]
-  if redis.call('XDEL', KEYS[6 + tonumber(lane)], id) == 1 then
-    redis.call('HDEL', KEYS[3], lane .. '/' .. id)
-    if settle(ARGV[3], ARGV[4], ARGV[i + 2], ARGV[i + 3], ARGV[i + 5], ARGV[2]) then
+local claims = {}
+for _, answer in ipairs(cmsgpack.unpack(ARGV[6])) do
+  local lane, id = answer[1], answer[2]
+  if redis.call('XDEL', KEYS[6 + lane], id) == 1 then
+    table.insert(claims, lane .. '/' .. id)
+    if settle(ARGV[3], ARGV[4], answer[3], answer[4], answer[6]) then
       written = written + 1
-      tokens = tokens + tonumber(ARGV[i + 4])
+      tokens = tokens + answer[5]
     else
       unwanted = unwanted + 1
     end
@@ -23,6 +24,7 @@ for i = 6, #ARGV, 6 do
     repeated = repeated + 1
   end
 end
+in_parts('HDEL', KEYS[3], claims)
 redis.call('HINCRBY', KEYS[4], 'items_answered', written)
 redis.call('HINCRBY', KEYS[4], 'tokens_answered', tokens)
 if unwanted > 0 then
@@ -32,5 +34,5 @@ if repeated > 0 then
   redis.call('HINCRBY', KEYS[4], 'items_repeated', repeated)
 end
 end_lease(KEYS[1], KEYS[2], KEYS[5], ARGV[1], ARGV[5])
-wake_callers()
+wake_callers(ARGV[3], ARGV[4], ARGV[2])
 return written

@@ -4,7 +4,7 @@
 -- KEYS  1 leader string   2 leases   3 claims   4 batch hash   5 counters   6 held   7 8 9 lanes
 --       10 the worker's Celery queue, left out where the broker is another Redis
 -- ARGV  1 fencing token   2 batch id   3 worker id   4 slots of the worker   5 ms in which it must claim the batch
---       6 request prefix   7 Celery message, '' without key 10   8... lane number, entry id, by turns
+--       6 request prefix   7 Celery message, '' without key 10   8 the entries, msgpack: [lane number, entry id] each
 -- Reply 'fenced'   the caller leads no more
 --       'full'     the worker has no free slot
 --       else one number per entry: 1 leased, 0 not (it has left the lane, another batch holds it, or nobody waits
@@ -17,23 +17,25 @@ if tonumber(redis.call('HGET', KEYS[6], ARGV[3]) or 0) >= tonumber(ARGV[4]) then
   return 'full'
 end
 
-local states, entries = {}, {}
-for i = 8, #ARGV, 2 do
-  local lane, id = tonumber(ARGV[i]), ARGV[i + 1]
+local states, entries, claims = {}, {}, {}
+for _, entry in ipairs(cmsgpack.unpack(ARGV[8])) do
+  local lane, id = entry[1], entry[2]
   local lane_key, claim = KEYS[7 + lane], lane .. '/' .. id
   local fields = entry_fields(lane_key, id)
   local leased = 0
   if fields and redis.call('HEXISTS', KEYS[3], claim) == 0 then
     if waiting_channel(ARGV[6] .. fields[REQUEST]) then
       leased = 1
-      redis.call('HSET', KEYS[3], claim, ARGV[2])
-      table.insert(entries, {lane, id})
+      table.insert(claims, claim)
+      table.insert(claims, ARGV[2])
+      table.insert(entries, entry)
     else
       drop(lane_key, id, fields, KEYS[5])
     end
   end
   table.insert(states, leased)
 end
+in_parts('HSET', KEYS[3], claims)
 if #entries > 0 then
   redis.call('HSET', KEYS[4], 'entries', cmsgpack.pack(entries), 'worker', ARGV[3])
   redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), ARGV[2])

@@ -16,13 +16,28 @@ local function entry_fields(lane, id)
   return found[1] and found[1][2]
 end
 
--- The channel of the api process that waits for a request; nil when its caller has left or its deadline has passed.
+local waited_for = {}
+
+-- The channel of the api process that waits for a request; nil when its caller has left or its deadline has passed. A
+-- request with many items in a step is looked at once.
 local function waiting_channel(request_key)
-  local found = redis.call('HMGET', request_key, 'channel', 'deadline')
-  if found[2] and tonumber(found[2]) <= now then
-    return nil
+  local channel = waited_for[request_key]
+  if channel == nil then
+    local found = redis.call('HMGET', request_key, 'channel', 'deadline')
+    channel = found[1]
+    if found[2] and tonumber(found[2]) <= now then
+      channel = false
+    end
+    waited_for[request_key] = channel
   end
-  return found[1] or nil
+  return channel or nil
+end
+
+-- Calls a command with many arguments after its key, some at a time: Lua hands on no more than a few thousand.
+local function in_parts(command, key, arguments)
+  for begin = 1, #arguments, 1000 do
+    redis.call(command, key, unpack(arguments, begin, math.min(begin + 999, #arguments)))
+  end
 end
 
 -- Strikes an item that nobody waits for out of its lane, and counts why. A caller takes its request back at the deadline,
@@ -34,23 +49,18 @@ local function drop(lane, id, fields, counters)
   redis.call('HINCRBY', counters, expired and 'items_expired' or 'items_abandoned', 1)
 end
 
-local complete = {}
+local settled = {}
 
 -- Writes an item's result, once. True when it was this call that wrote it; false when nobody waits for it or the
--- result was there already.
-local function settle(request_prefix, result_prefix, request, index, value, ttl)
-  local channel = waiting_channel(request_prefix .. request)
-  if not channel then
+-- result was there already. `wake_callers` must follow, which counts what was written.
+local function settle(request_prefix, result_prefix, request, index, value)
+  if not waiting_channel(request_prefix .. request) then
     return false
   end
   if redis.call('HSETNX', result_prefix .. request, index, value) == 0 then
     return false
   end
-  redis.call('PEXPIRE', result_prefix .. request, ttl)
-  if redis.call('HINCRBY', request_prefix .. request, 'remaining', -1) == 0 then
-    complete[channel] = complete[channel] or {}
-    table.insert(complete[channel], {request, result_prefix .. request})
-  end
+  settled[request] = (settled[request] or 0) + 1
   return true
 end
 
@@ -70,15 +80,22 @@ end
 -- The most results that travel with the news of them: most requests have one item, and are spared a round trip.
 local INLINE = 4
 
--- Tells each api process, in one message, which of its requests this step completed: {request, its results as index and
--- value by turns}. The results of many items are left for the process to fetch: a subscriber's buffer has its limits.
-local function wake_callers()
-  for channel, requests in pairs(complete) do
-    local news = {}
-    for _, each in ipairs(requests) do
-      local few = redis.call('HLEN', each[2]) <= INLINE
-      table.insert(news, {each[1], few and redis.call('HGETALL', each[2]) or {}})
+-- Counts the results that this step has written against what their requests wait for, and tells each api process, in one
+-- message, which of its requests are complete: {request, its results as index and value by turns}. The results of many
+-- items are left for the process to fetch: a subscriber's buffer has its limits.
+local function wake_callers(request_prefix, result_prefix, ttl)
+  local news = {}
+  for request, count in pairs(settled) do
+    local request_key, result_key = request_prefix .. request, result_prefix .. request
+    redis.call('PEXPIRE', result_key, ttl)
+    if redis.call('HINCRBY', request_key, 'remaining', -count) == 0 then
+      local few = redis.call('HLEN', result_key) <= INLINE
+      local channel = waiting_channel(request_key)
+      news[channel] = news[channel] or {}
+      table.insert(news[channel], {request, few and redis.call('HGETALL', result_key) or {}})
     end
-    redis.call('PUBLISH', channel, cmsgpack.pack(news))
+  end
+  for channel, requests in pairs(news) do
+    redis.call('PUBLISH', channel, cmsgpack.pack(requests))
   end
 end

@@ -42,7 +42,7 @@ for _, entry in ipairs(packed and cmsgpack.unpack(packed) or {}) do
     else
       local failure = {500, 'item_given_up', 'The input was given up after ' .. attempts .. ' attempts. ' .. reasons}
       redis.call('XDEL', lane_key, id)
-      settle(ARGV[5], ARGV[6], fields[REQUEST], fields[INDEX], 'e' .. cmsgpack.pack(failure), ARGV[4])
+      settle(ARGV[5], ARGV[6], fields[REQUEST], fields[INDEX], 'e' .. cmsgpack.pack(failure))
       redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[9], '*', 'request', fields[REQUEST], 'index', fields[INDEX],
         'item', fields[ITEM], 'reasons', reasons)
       given_up = given_up + 1
@@ -54,5 +54,5 @@ if given_up > 0 then
   redis.call('HINCRBY', KEYS[4], 'items_given_up', given_up)
 end
 end_lease(KEYS[1], KEYS[2], KEYS[5], ARGV[1], ARGV[7])
-wake_callers()
+wake_callers(ARGV[5], ARGV[6], ARGV[4])
 return {returned, given_up}

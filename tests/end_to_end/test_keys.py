@@ -21,7 +21,7 @@ from api.options import Options
 from scheduler.keys import TenantKeys
 from scheduler.limits import Limits, admit, leave
 from tests.end_to_end.test_launching import refused
-from tests.server import TINY_BERT, Millpond, free_ports, redis_of, serving
+from tests.server import TINY_BERT, Millpond, client_of, free_ports, redis_of, serving
 
 MODEL = "tiny"
 ROOT = "root-key-given-at-the-start"
@@ -161,6 +161,15 @@ def test_a_key_without_a_lane_is_refused_there(keyed: Keyed) -> None:
     assert reply.status_code == 403
     assert reply.json()["error"]["code"] == "lane_not_allowed"
     assert keyed.call(ROOT, headers={"Millpond-Lane": "bulk"}).status_code == 200
+
+
+def test_rows_are_refused_in_a_lane_of_others_even_where_nothing_would_be_queued(keyed: Keyed) -> None:
+    headers = {"Authorization": "Bearer key-of-mine", "Millpond-Lane": "bulk"}
+    with client_of(keyed.server) as client:
+        for rows in ({"rows": [{}]}, {"rows": [{"text": "x"}], "render_only": True}):
+            reply = client.post("/v1/rows", json={"task": "embed", **rows}, headers=headers)
+            assert reply.status_code == 403
+            assert reply.json()["error"]["code"] == "lane_not_allowed"
 
 
 def test_the_openai_client_tells_its_user_what_is_wrong_with_the_key(keyed: Keyed) -> None:

@@ -138,6 +138,28 @@ def test_a_bad_row_spoils_no_other(client: httpx.Client, model: str, task: str) 
             np.testing.assert_allclose(entry[kind], alone[kind], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("row", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}, {"role": None}]}, "messages[1].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages[0].content[0].text"),
+        ({"messages": [5, "x"]}, "messages[1]"),
+        ({"text": []}, "text"),
+    ],
+)
+def test_an_error_names_the_place_inside_its_row(client: httpx.Client, row: dict[str, object], param: str) -> None:
+    (entry,) = rows(client, JUDGE, "score", [row])
+    assert entry["error"]["param"] == param
+    assert entry["error"]["type"] == "invalid_request_error"
+
+
+def test_documents_of_all_rows_are_limited_together(client: httpx.Client) -> None:
+    group = {"query": "water", "documents": ["x"] * 2000}
+    reply = client.post("/v1/rows", json={"model": RERANKER, "task": "rerank", "rows": [group] * 9})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "rows")
+    assert "18000 documents together, over the 16384" in reply.json()["error"]["message"]
+
+
 def test_bad_rows_to_rerank_are_errors_beside_good_ones(client: httpx.Client) -> None:
     good = {"query": "water", "documents": ["a mill"]}
     bad = [

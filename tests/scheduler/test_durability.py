@@ -176,7 +176,7 @@ def test_what_is_not_written_in_time_is_refused(clean_redis_url: str, monkeypatc
 def test_a_redis_that_is_away_is_waited_for(clean_redis_url: str) -> None:
     with redis_with() as server:
         server.kill()
-        with pytest.raises(QueueUnavailableError, match="keep the job"):
+        with pytest.raises(QueueUnavailableError, match="keep what it was told"):
             accepted(server.url, new("a"), seconds=0.3)
         server.start()
         with Redis.from_url(server.url) as redis:

@@ -115,10 +115,11 @@ def test_a_new_receiver_is_asked_by_one_attempt_and_has_the_others_when_it_answe
 def test_those_that_never_answered_take_no_place_of_those_that_do(outbox: Outbox) -> None:
     outbox.prove("good")
     for number in range(100):
-        outbox.post(f"s{number}", f"http://silent{number}")
+        # Those of one millisecond are in the order of their names.
+        outbox.post(f"s{number:02}", f"http://silent{number:02}")
     outbox.post("g0", "http://good")
     first = outbox.claim(free=8, unproven=3)
-    assert outbox.ids(first) == ["g0", "s0", "s1", "s2"]
+    assert outbox.ids(first) == ["g0", "s00", "s01", "s02"]
     outbox.post("g1", "http://good")
     assert outbox.ids(outbox.claim(free=4, unproven=0)) == ["g1"]
 
