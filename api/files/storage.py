@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
+from fsspec.spec import AbstractBufferedFile
 
 from api.options import Options
 
@@ -53,6 +54,8 @@ class Storage:
         except BaseException:
             with suppress(Exception):
                 file.discard()
+            if isinstance(file, AbstractBufferedFile):
+                file.closed = True  # or it would be written out once more when it is collected
             raise
         file.close()
 

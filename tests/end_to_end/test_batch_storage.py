@@ -1,5 +1,6 @@
 """Files of batches on an S3-compatible storage: a real server of one, on loopback."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from api.files.storage import Storage
 from tests.end_to_end.test_batches import batch_of, content, ended, line
 from tests.server import Millpond, free_ports, serving
 
@@ -65,6 +67,20 @@ def test_a_batch_goes_from_upload_to_output_on_it(storage: str, monkeypatch: pyt
         assert client.files.delete(batch.output_file_id).deleted
         assert len(keys(storage)) == 2
         assert not local_files(server)
+
+
+@pytest.mark.soak
+def test_an_upload_that_fails_leaves_nothing_on_it(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", storage)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    files, before = Storage(f"s3://{BUCKET}/files"), keys(storage)
+    for size in (10, 60_000_000):
+        with pytest.raises(OSError, match="broken"), files.writing(f"content/{size}") as file:
+            file.write(b"x" * size)
+            raise OSError("broken")
+    gc.collect()
+    assert keys(storage) == before
+    assert not boto3.client("s3", endpoint_url=storage).list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
 def keys(url: str) -> set[str]:
