@@ -193,12 +193,21 @@ def role_seconds(server: Millpond) -> dict[str, float]:
 
 
 def batch_metrics(server: Millpond) -> dict[str, float]:
-    """Micro-batches so far, their sequences and tokens."""
+    """Micro-batches so far, their sequences and tokens, and the seconds in which the engine computed them."""
     text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    names = {"batches": "batch_tokens_count", "tokens": "batch_tokens_sum", "sequences": "batch_sequences_sum"}
+    names = {
+        "batches": "batch_tokens_count",
+        "tokens": "batch_tokens_sum",
+        "sequences": "batch_sequences_sum",
+        "seconds": "stage_seconds_sum",
+    }
     return {
-        name: sum(float(value) for key, value in values.items() if key.startswith(f"millpond_{metric}"))
+        name: sum(
+            float(value)
+            for key, value in values.items()
+            if key.startswith(f"millpond_{metric}") and (metric != "stage_seconds_sum" or '"forward"' in key)
+        )
         for name, metric in names.items()
     }
 
@@ -235,6 +244,7 @@ def measure(work: Work, rounds: int, in_flight: int) -> dict[str, object]:
         "rows_per_second_of_the_bare_engine": count / statistics.median(bare),
         "share_of_the_bare_engine": statistics.median(b / o for b, o in zip(bare, ours, strict=True)),
         "shares": [b / o for b, o in zip(bare, ours, strict=True)],
+        "share_of_time_in_which_the_engine_computed": batches["seconds"] / sum(ours),
         "us_per_row": {
             "bare engine": statistics.mean(bare_spent) / count * 1e6,
             **{role: seconds / (count * rounds) * 1e6 for role, seconds in spent.items()},
