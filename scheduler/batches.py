@@ -17,6 +17,7 @@ from scheduler.keys import (
     BATCH_OWNERS,
     EXPIRING_FILES,
     JOBS,
+    batch_by_key,
     batch_chunks,
     batch_claims,
     batch_holders,
@@ -28,7 +29,7 @@ from scheduler.keys import (
     open_batches,
 )
 from scheduler.lua import Argument, Step
-from scheduler.settings import BATCH_KEPT_MS, BATCH_LEASE_MS, PARTS_KEPT_SECONDS
+from scheduler.settings import BATCH_KEPT_MS, BATCH_KEY_KEPT_MS, BATCH_LEASE_MS, PARTS_KEPT_SECONDS
 
 _SHARED = ("prelude", "batch")
 _ENDING = ("prelude", "batch", "outbox")
@@ -65,12 +66,38 @@ class Part:
         return self.name not in (VALIDATE, FINISH)
 
 
-def create_batch(batch_id: str, owner: str, input_id: str, microseconds: int, fields: Mapping[str, Argument]) -> Step:
-    """Makes a batch, once; its reply is 0 when the input is not there, or not the owner's."""
+class Creation(StrEnum):
+    """What became of a batch that was handed in."""
+
+    NEW = "new"
+    SAME = "same"
+    OTHER = "other"
+    NONE = "none"
+
+    @classmethod
+    def of(cls, reply: Sequence[bytes]) -> tuple["Creation", str]:
+        """The reply of `create_batch`: this, and the id of the batch that is there."""
+        return cls(reply[0].decode()), reply[1].decode()
+
+
+def create_batch(
+    batch_id: str,
+    owner: str,
+    input_id: str,
+    microseconds: int,
+    fields: Mapping[str, Argument],
+    idempotency_key: str = "",
+    fingerprint: str = "",
+) -> Step:
+    """Makes a batch, once; read its reply with `Creation.of`.
+
+    Args:
+        fingerprint: of what is asked for with this idempotency key; "" without one.
+    """
     keys = [batch_key(batch_id), batches_of(owner), open_batches(owner), BATCH_OWNERS]
-    keys += [file_key(input_id), file_readers(input_id)]
-    pairs = [each for pair in fields.items() for each in pair]
-    return Step("create_batch", keys, [batch_id, owner, quote(owner, safe=""), microseconds, *pairs])
+    keys += [file_key(input_id), file_readers(input_id), batch_by_key(owner, idempotency_key)]
+    arguments: list[Argument] = [batch_id, owner, quote(owner, safe=""), microseconds, fingerprint, BATCH_KEY_KEPT_MS]
+    return Step("create_batch", keys, [*arguments, *(each for pair in fields.items() for each in pair)])
 
 
 def claim_part(token: str, microseconds: int, *, chunks: bool, stages: bool, slow: Sequence[str] = ()) -> Step:

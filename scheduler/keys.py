@@ -4,6 +4,7 @@ All keys of a model share one hash tag, because the commit of a micro-batch touc
 in one atomic step: on a cluster a model lives on one shard, and models spread over the shards.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote
@@ -244,6 +245,12 @@ def batch_chunks(batch_id: str) -> str:
 def open_batches(owner: str) -> str:
     """Sorted set: batch that has not ended -> when it last had a turn among the owner's, in Unix microseconds."""
     return f"{JOBS}batches:open:{quote(owner, safe='')}"
+
+
+def batch_by_key(owner: str, idempotency_key: str) -> str:
+    """Hash with TTL: id, fingerprint: the batch that an owner's idempotency key was used for."""
+    digest = hashlib.sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
+    return f"{JOBS}batch-key:{digest}"
 
 
 def batches_of(owner: str) -> str:

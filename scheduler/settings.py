@@ -50,6 +50,9 @@ BATCH_LEASE_MS = 5_000
 BATCH_KEPT_MS = 30 * 86_400_000
 """For how long a batch that has ended can be asked for."""
 
+BATCH_KEY_KEPT_MS = 86_400_000
+"""For how long the idempotency key of a batch stands for it."""
+
 PARTS_KEPT_SECONDS = 60
 """After which the sweep removes the parts of a batch that has ended, where who ended it died before it could."""
 

@@ -54,6 +54,16 @@ def idempotency_key_of(request: Request) -> str:
     return given
 
 
+def idempotency_key_reused(became: str) -> ApiError:
+    """A 422 for a key that was used for another call, which became the job or batch of this id."""
+    return ApiError(
+        422,
+        f"{IDEMPOTENCY_HEADER} was used for another call, which became {became}: use a new key for each call.",
+        param=IDEMPOTENCY_HEADER,
+        code="idempotency_key_reused",
+    )
+
+
 async def accepted(request: Request, new: NewJob, error_form: ErrorForm | None = None) -> Accepted | Reply:
     """The job that a call has become, or the refusal that it would meet before it is queued.
 
@@ -81,12 +91,7 @@ async def accepted(request: Request, new: NewJob, error_form: ErrorForm | None =
 async def _handed_in(request: Request, step: Step) -> Accepted | None:
     state, job_id = Submission.of(await run_durably(state_of(request).redis, step))
     if state is Submission.OTHER:
-        raise ApiError(
-            422,
-            f"{IDEMPOTENCY_HEADER} was used for another call, which became {job_id}: use a new key for each call.",
-            param=IDEMPOTENCY_HEADER,
-            code="idempotency_key_reused",
-        )
+        raise idempotency_key_reused(job_id)
     return None if state is Submission.NONE else Accepted(job_id, state is Submission.SAME)
 
 

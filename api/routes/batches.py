@@ -1,20 +1,23 @@
 """OpenAI's batches: hand in, look at, list and cancel."""
 
+import hashlib
 import time
 import uuid
+from collections.abc import Mapping
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from api.body import read_json
 from api.errors import ApiError, bad_request
+from api.jobs.submitting import idempotency_key_of, idempotency_key_reused
 from api.paging import ids_after, page_number
 from api.protocol.batches import BatchList, BatchObject, BatchRequest, batch_object
 from api.protocol.files import page_of
 from api.protocol.schema import request_body
 from api.state import caller_of, state_of
 from api.webhooks.target import parse_target
-from scheduler.batches import cancel_batch, create_batch
+from scheduler.batches import Creation, cancel_batch, create_batch
 from scheduler.connection import persist
 from scheduler.durability import run_durably
 from scheduler.keys import Lane, batch_key, batches_of
@@ -27,7 +30,7 @@ MOST_LISTED = 100
 
 
 @router.post("/v1/batches", summary="Hand in a batch", openapi_extra=request_body(BatchRequest))
-async def create(request: Request) -> BatchObject:
+async def create(request: Request, response: Response) -> BatchObject:
     """A file of requests, one a line, that are answered in the bulk lane and end as a file of replies."""
     state, caller = state_of(request), caller_of(request)
     call = BatchRequest.parse(await read_json(request))
@@ -48,11 +51,30 @@ async def create(request: Request) -> BatchObject:
         fields["metadata"] = orjson.dumps(metadata)
     if call.webhook is not None:
         fields["webhook"] = parse_target(call.webhook, state.options).encode()
-    batch_id = f"batch_{uuid.uuid4().hex}"
-    step = create_batch(batch_id, caller.name, call.input_file_id, now // 1000, fields)
-    if not await run_durably(state.redis, step):
-        raise _no_such_file(call.input_file_id)
+    key = idempotency_key_of(request)
+    step = create_batch(
+        f"batch_{uuid.uuid4().hex}",
+        caller.name,
+        call.input_file_id,
+        now // 1000,
+        fields,
+        key,
+        _fingerprint(fields) if key else "",
+    )
+    word, batch_id = Creation.of(await run_durably(state.redis, step))
+    if word is Creation.NONE:
+        raise ApiError(404, f"There is no file {call.input_file_id!r}.", param="input_file_id", code="file_not_found")
+    if word is Creation.OTHER:
+        raise idempotency_key_reused(batch_id)
+    if word is Creation.SAME:
+        response.headers["Idempotent-Replayed"] = "true"
     return await _own_batch(request, batch_id)
+
+
+def _fingerprint(fields: Mapping[str, Argument]) -> str:
+    """Tells what is asked for from something else, whenever it is asked for."""
+    asked = {name: value for name, value in fields.items() if name not in ("created", "expires")}
+    return hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
 
 
 @router.get("/v1/batches", summary="List batches")
@@ -101,7 +123,3 @@ def _check_endpoint(request: Request, endpoint: str) -> None:
         raise bad_request(
             f"endpoint is {endpoint!r}; batches are for {', '.join(sorted(known))}.", "endpoint", "invalid_endpoint"
         )
-
-
-def _no_such_file(file_id: str) -> ApiError:
-    return ApiError(404, f"There is no file {file_id!r}.", param="input_file_id", code="file_not_found")

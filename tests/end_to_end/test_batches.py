@@ -213,6 +213,15 @@ def test_a_wrong_batch_is_refused(server: Millpond, client: openai.OpenAI, field
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
 
 
+def test_a_batch_that_is_handed_in_again_with_its_idempotency_key_is_one(client: openai.OpenAI) -> None:
+    key = {"extra_headers": {"Idempotency-Key": "night one"}}
+    asked = {"input_file_id": uploaded(client, [line("a", "x")]), "completion_window": "24h"}
+    ids = {client.batches.create(**asked, endpoint="/v1/embeddings", **key).id for _ in range(2)}
+    assert len(ids) == 1
+    with pytest.raises(openai.UnprocessableEntityError, match=ids.pop()):
+        client.batches.create(**asked, endpoint="/v1/embeddings", metadata={"a": "b"}, **key)
+
+
 def test_files_are_listed_in_pages_looked_at_and_deleted(client: openai.OpenAI) -> None:
     mine = [uploaded(client, [line(str(number), "x")]) for number in range(3)]
     pages = client.files.list(limit=2, purpose="batch")

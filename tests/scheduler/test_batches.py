@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from scheduler import batches
-from scheduler.batches import FINISH, VALIDATE, Counted, Part, Winner, Word
+from scheduler.batches import FINISH, VALIDATE, Counted, Creation, Part, Winner, Word
 from scheduler.connection import connect
 from scheduler.files import StoredFile, add_file, remove_file
 from scheduler.keys import BATCH_OWNERS, EXPIRING_FILES, batch_chunks, batch_claims, batch_key, file_key, open_batches
@@ -30,11 +30,19 @@ class Book:
         add_file(StoredFile(file_id, owner, "in", 1, "batch", 1, expires), self._next()).run_blocking(self.redis)
         return file_id
 
-    def create(self, batch_id: str, owner: str = "ann", input_id: str = "", expires: int = LATER) -> int:
+    def create(
+        self,
+        batch_id: str,
+        owner: str = "ann",
+        input_id: str = "",
+        expires: int = LATER,
+        key: str = "",
+        asked: str = "",
+    ) -> tuple[Creation, str]:
         input_id = input_id or self.upload(f"file-{batch_id}", owner)
         fields = {"input": input_id, "expires": expires}
-        step = batches.create_batch(batch_id, owner, input_id, self._next(), fields)
-        return int(step.run_blocking(self.redis))
+        step = batches.create_batch(batch_id, owner, input_id, self._next(), fields, key, asked)
+        return Creation.of(step.run_blocking(self.redis))
 
     def claim(self, *, chunks: bool = True, stages: bool = True, slow: Sequence[str] = (), token: str = "t") -> Any:
         step = batches.claim_part(token, self._next(), chunks=chunks, stages=stages, slow=slow)
@@ -42,7 +50,7 @@ class Book:
 
     def started(self, batch_id: str, owner: str = "ann", chunks: int = 3) -> None:
         """A batch with so many chunks, validated."""
-        assert self.create(batch_id, owner)
+        assert self.create(batch_id, owner) == (Creation.NEW, batch_id)
         part = Part(batch_id, VALIDATE, "v", owner)
         self.redis.zadd(batch_claims(batch_id), {VALIDATE: LATER * 1000})
         self.redis.hset(f"{batch_key(batch_id)}:holders", VALIDATE, "v")
@@ -97,13 +105,13 @@ def test_an_owner_that_hands_in_again_does_not_lose_or_win_a_turn(book: Book) ->
 def test_a_slow_owner_has_stages_and_no_chunks(book: Book) -> None:
     book.started("batch_a")
     assert book.claim(slow=["ann"]) is None
-    assert book.create("batch_a2")
+    book.create("batch_a2")
     assert book.claim(slow=["ann"]).name == VALIDATE
     assert book.claim().name == "0"
 
 
 def test_only_wanted_kinds_of_parts_are_claimed(book: Book) -> None:
-    assert book.create("batch_new")
+    book.create("batch_new")
     book.started("batch_a")
     assert book.claim(stages=False).batch_id == "batch_a"
     assert book.claim(chunks=False).batch_id == "batch_new"
@@ -138,7 +146,7 @@ def test_a_batch_goes_to_its_end_when_nobody_has_a_chunk_of_it(book: Book) -> No
 
 
 def test_a_validation_that_fails_does_not_undo_a_cancellation(book: Book) -> None:
-    assert book.create("batch_a")
+    book.create("batch_a")
     part = book.claim()
     batches.cancel_batch("batch_a", "ann", 1).run_blocking(book.redis)
     assert book.end(part, "failed") == 0
@@ -146,7 +154,7 @@ def test_a_validation_that_fails_does_not_undo_a_cancellation(book: Book) -> Non
 
 
 def test_a_batch_whose_time_is_over_is_claimed_for_its_end(book: Book) -> None:
-    assert book.create("batch_a", expires=1)
+    book.create("batch_a", expires=1)
     assert book.claim().name == FINISH
     assert book.redis.hget(batch_key("batch_a"), "ending") == b"expired"
 
@@ -177,9 +185,19 @@ def test_a_batch_that_has_ended_leaves_its_files_and_nothing_else(book: Book) ->
 
 
 def test_a_batch_needs_a_living_file_of_its_owner(book: Book) -> None:
-    assert book.create("batch_a", input_id="file-none") == 0
-    assert book.create("batch_a", input_id=book.upload("file-b", "bob")) == 0
-    assert book.create("batch_a", input_id=book.upload("file-old", expires=1)) == 0
-    assert book.create("batch_a", input_id=book.upload("file-new")) == 1
-    assert book.create("batch_a", input_id="file-new") == 1, "handed in again, it is the same"
+    none, new = (Creation.NONE, ""), (Creation.NEW, "batch_a")
+    assert book.create("batch_a", input_id="file-none") == none
+    assert book.create("batch_a", input_id=book.upload("file-b", "bob")) == none
+    assert book.create("batch_a", input_id=book.upload("file-old", expires=1)) == none
+    assert book.create("batch_a", input_id=book.upload("file-new")) == new
+    assert book.create("batch_a", input_id="file-new") == new, "handed in again, it is the same"
     assert book.redis.zcard(open_batches("ann")) == 1
+
+
+def test_an_idempotency_key_makes_one_batch_for_its_owner(book: Book) -> None:
+    assert book.create("batch_a", key="k", asked="this") == (Creation.NEW, "batch_a")
+    assert book.create("batch_b", key="k", asked="this") == (Creation.SAME, "batch_a")
+    assert book.create("batch_c", key="k", asked="that") == (Creation.OTHER, "batch_a")
+    assert book.create("batch_d", "bob", key="k", asked="that") == (Creation.NEW, "batch_d")
+    assert book.create("batch_e", key="l", asked="this") == (Creation.NEW, "batch_e")
+    assert book.redis.zrange(open_batches("ann"), 0, -1) == [b"batch_a", b"batch_e"]
