@@ -12,7 +12,7 @@ from pooling.pooler import Rows
 from scheduler.connection import connect
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
-from workers.app import consume
+from workers.app import serve_batches
 from workers.resident import Resident
 from workers.settings import WorkerSettings
 
@@ -38,7 +38,7 @@ def main() -> int:
     set_up_logging("worker", settings.log_format)
     engine = FreeEngine(resolve_spec(settings.checkpoint, settings.model_options))
     resident = Resident(connect(settings.redis_url), engine, ThreadPoolExecutor(1), settings)
-    return consume(settings, resident, lambda: announce_ready("a free engine"))
+    return serve_batches(settings, resident, lambda: announce_ready("a free engine"))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def serve(settings: WorkerSettings) -> int:
     with redirect_stderr(io.StringIO()):
         from pooling.engine import Engine
     from pooling.memory import fitting_tokens
-    from workers.app import consume
+    from workers.app import serve_batches
     from workers.resident import Resident
 
     spec = resolve_spec(settings.checkpoint, settings.model_options)
@@ -77,7 +77,7 @@ def serve(settings: WorkerSettings) -> int:
     seconds = time.monotonic() - began
     log.info("%s loaded and warm in %.1f s", settings.model, seconds)
     resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens))
-    return consume(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
+    return serve_batches(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,10 @@ import sys
 import threading
 import traceback
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.signals import worker_ready, worker_shutting_down
-from kombu import Exchange, Queue
 
 from api.bulk.carrier import RUN_CHUNK
 from api.bulk.chunking import Chunk
@@ -26,6 +21,7 @@ from api.bulk.reporting import Reporter
 from api.bulk.running import ChunkRun
 from api.bulk.task import BackfillTask
 from scheduler.broker import celery_application
+from scheduler.consuming import consume
 from scheduler.keys import backfill_queue
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready, announce_refusal
@@ -142,9 +138,7 @@ class _Executor:
 
 
 def _consume(task: BackfillTask, executor: _Executor) -> int:
-    """See `workers/app.py`, whose settings these are, but for the pool: one chunk at a time, in the main thread."""
-    for category in (SecurityWarning, CPendingDeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
+    """One chunk at a time, in the main thread."""
     application = celery_application(task.broker_url)
 
     @application.task(name=RUN_CHUNK)  # type: ignore[untyped-decorator]
@@ -152,28 +146,10 @@ def _consume(task: BackfillTask, executor: _Executor) -> int:
         if backfill_id == task.backfill_id:
             executor.run(number)
 
-    name = backfill_queue(task.backfill_id)
-    application.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True)]
-
-    def ready(**_: object) -> None:
+    def ready() -> None:
         announce_ready(f"chunks of {task.backfill_id}")
 
-    def shutting_down(**_: object) -> None:
-        executor.stop()
-
-    worker_ready.connect(ready)
-    worker_shutting_down.connect(shutting_down)
-    worker = application.Worker(
-        pool="solo",
-        hostname=f"{uuid.uuid4().hex}@millpond",
-        loglevel=logging.WARNING,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
+    return consume(application, backfill_queue(task.backfill_id), uuid.uuid4().hex, ready, executor.stop, pool="solo")
 
 
 if __name__ == "__main__":
