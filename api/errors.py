@@ -67,6 +67,11 @@ def overloaded(message: str, retry_after_seconds: int) -> ApiError:
     return ApiError(503, message, code="unavailable", headers={"Retry-After": str(retry_after_seconds)})
 
 
+def not_durable(error: Exception) -> ApiError:
+    """A 503 for what a Redis without an append-only file would lose."""
+    return ApiError(503, str(error), code="queue_not_durable")
+
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 ErrorForm = Callable[[ApiError], tuple[int, dict[str, Any]]]
@@ -127,14 +132,14 @@ def answer_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
         log.warning("%s", error)
         return error_response(request.scope, overloaded(f"{error} Try again.", 5))
 
-    async def not_durable(request: Request, error: Exception) -> Response:
-        return error_response(request.scope, ApiError(503, str(error), code="queue_not_durable"))
+    async def keeps_nothing(request: Request, error: Exception) -> Response:
+        return error_response(request.scope, not_durable(error))
 
     async def rehearsed(request: Request, error: Exception) -> Response:
         return Response(status_code=204)
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(Rehearsed, rehearsed)
-    app.add_exception_handler(NotDurableError, not_durable)
+    app.add_exception_handler(NotDurableError, keeps_nothing)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(QueueUnavailableError, queue_unavailable)

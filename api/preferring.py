@@ -10,13 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.answering import lane_of
 from api.body import read_bytes
 from api.deadlines import deadline_of
-from api.errors import ApiError, error_response, overloaded
+from api.errors import ApiError, error_response, not_durable, overloaded
 from api.jobs.submitting import accepted, idempotency_key_of
 from api.protocol.jobs import LONGEST_WAIT
 from api.replaying import LANE_HEADER, Reply
 from api.routes.jobs import accepted_response, new_job_id, result_response, watched
 from api.state import caller_of, state_of, timings_of
-from scheduler.errors import QueueUnavailableError
+from scheduler.errors import NotDurableError, QueueUnavailableError
 from scheduler.jobs import NewJob
 from scheduler.keys import Lane
 
@@ -89,6 +89,8 @@ async def _answered(request: Request, preferences: Preferences) -> Response:
         return error_response(request.scope, error)
     except QueueUnavailableError as error:
         return error_response(request.scope, overloaded(f"{error} Try again.", 5))
+    except NotDurableError as error:
+        return error_response(request.scope, not_durable(error))
 
 
 async def _job_response(request: Request, preferences: Preferences) -> Response:

@@ -48,7 +48,8 @@ _FORM = {
                     "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                     "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
                 },
-            }
+            },
+            "example": {"file": '{"custom_id": "a", "method": "POST", ...}', "purpose": "batch"},
         }
     },
 }
