@@ -32,6 +32,7 @@ from pooling.parallel import group
 from pooling.pooler import Pooler, Rows
 from pooling.pooler_config import Activation, PoolingType
 from pooling.precision import Precision, as_type, building, precision_on
+from pooling.tensors import tensor_of
 from pooling.weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -222,7 +223,7 @@ class Engine:
         with paddle.no_grad():
             # A compiled program always adds a mask, so that there is only one program.
             index = attention_index(batch, self._model.plan, always_masked=compiled is not None)
-            ids, positions, segments = map(paddle.to_tensor, (batch.token_ids, batch.positions, batch.segments))
+            ids, positions, segments = map(tensor_of, (batch.token_ids, batch.positions, batch.segments))
             rows = self._pooler(forward(ids, positions, segments, index), batch, kinds)
             for layer in (self._model.head, *self._dense):
                 # A batch without a single step has no rows.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pooling.packed import PackedBatch
 from pooling.pooler_config import PoolerConfig, PoolingType
 from pooling.precision import as_type
+from pooling.tensors import tensor_of
 
 Rows = NDArray[np.float32]
 
@@ -48,11 +49,11 @@ class Pooler:
         if kind is PoolingType.ALL:
             return hidden
         if kind is PoolingType.CLS:
-            return paddle.gather(hidden, paddle.to_tensor(batch.cu_seqlens[:-1]))
+            return paddle.gather(hidden, tensor_of(batch.cu_seqlens[:-1]))
         if kind is PoolingType.LAST:
-            return paddle.gather(hidden, paddle.to_tensor(batch.cu_seqlens[1:] - 1))
+            return paddle.gather(hidden, tensor_of(batch.cu_seqlens[1:] - 1))
         if kind is PoolingType.STEP:
-            return paddle.gather(hidden, paddle.to_tensor(np.flatnonzero(self._steps(batch))))
+            return paddle.gather(hidden, tensor_of(np.flatnonzero(self._steps(batch))))
         return _means(hidden, batch)
 
     def _mixed(self, hidden: paddle.Tensor, batch: PackedBatch, kinds: Sequence[PoolingType]) -> paddle.Tensor:
@@ -70,7 +71,7 @@ class Pooler:
                 places = {PoolingType.CLS: begin, PoolingType.LAST: end - 1, PoolingType.MEAN: tokens + number}
                 taken.append(np.array([places[kind]]))
         rows = paddle.concat([hidden, _means(hidden, batch)]) if PoolingType.MEAN in kinds else hidden
-        return paddle.gather(rows, paddle.to_tensor(np.concatenate(taken)))
+        return paddle.gather(rows, tensor_of(np.concatenate(taken)))
 
     def _different(self, kinds: Sequence[PoolingType] | None) -> set[PoolingType]:
         return {self.config.pooling_type} if kinds is None else set(kinds)
@@ -82,5 +83,5 @@ class Pooler:
 def _means(hidden: paddle.Tensor, batch: PackedBatch) -> paddle.Tensor:
     """The mean of each sequence's hidden states [S, hidden size]."""
     owner = np.repeat(np.arange(len(batch.lengths)), batch.lengths)
-    mean = paddle.geometric.segment_mean(as_type(hidden, paddle.float32), paddle.to_tensor(owner))
+    mean = paddle.geometric.segment_mean(as_type(hidden, paddle.float32), tensor_of(owner))
     return as_type(mean, hidden.dtype)

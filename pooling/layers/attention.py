@@ -22,6 +22,7 @@ from pooling.packed import PackedBatch
 from pooling.parallel import group
 from pooling.precision import as_type, current_precision
 from pooling.rotary import Rotary
+from pooling.tensors import tensor_of
 
 # Large enough that the softmax of a masked place is exactly 0, small enough that two of them stay finite in float32.
 MASKED = np.float32(-1e9)
@@ -168,7 +169,7 @@ def attention_index(batch: PackedBatch, plan: AttentionPlan, always_masked: bool
 
     def rows(stride: int, places: NDArray[np.int64]) -> paddle.Tensor:
         laid_out = batch.grid[:, None, :] * stride + places[:, None]
-        return paddle.to_tensor(laid_out.reshape(count * heads, length, 1))
+        return tensor_of(laid_out.reshape(count * heads, length, 1))
 
     sequence, place = np.divmod(batch.places, length)
     token = ((sequence[:, None] * heads + head) * length + place[:, None])[..., None]
@@ -177,8 +178,8 @@ def attention_index(batch: PackedBatch, plan: AttentionPlan, always_masked: bool
         query=rows(looked_up, head),
         key=rows(looked_up, heads + kv_head),
         value=rows(merged, heads + kv_heads + kv_head),
-        token=paddle.to_tensor(token),
-        padding=paddle.to_tensor(_padding_mask(batch, heads)) if masked else None,
+        token=tensor_of(token),
+        padding=tensor_of(_padding_mask(batch, heads)) if masked else None,
         kinds={name: _kind_index(batch, kind, length) for name, kind in plan.kinds.items()},
     )
 
@@ -192,11 +193,11 @@ def _kind_index(batch: PackedBatch, kind: AttentionKind, length: int, *, masked:
     cosine = sine = mask = buckets = None
     if kind.rotary is not None:
         tables = kind.rotary.tables(batch.positions, batch.lengths)
-        cosine, sine = (paddle.to_tensor(table[:, None, :]) for table in tables)
+        cosine, sine = (tensor_of(table[:, None, :]) for table in tables)
     if masked and kind.masked and length <= LONGEST_AT_ONCE:
-        mask = paddle.to_tensor(_kind_mask(kind, np.arange(length), np.arange(length))[None])
+        mask = tensor_of(_kind_mask(kind, np.arange(length), np.arange(length))[None])
     if kind.buckets is not None:
-        buckets = paddle.to_tensor(kind.buckets.table(length))
+        buckets = tensor_of(kind.buckets.table(length))
     return KindIndex(mask, cosine, sine, buckets)
 
 
@@ -301,7 +302,7 @@ class Attention(Layer):
             scores = paddle.matmul(query[:, begin:end], key[:, first:last], transpose_y=True)
             scores = as_type(scores, paddle.float32)
             if kind.masked:
-                scores = scores + paddle.to_tensor(_kind_mask(kind, np.arange(begin, end), np.arange(first, last)))
+                scores = scores + tensor_of(_kind_mask(kind, np.arange(begin, end), np.arange(first, last)))
             if bias is not None:
                 scores = scores + bias[:, begin:end, first:last]
             weights = as_type(functional.softmax(scores), value.dtype)

@@ -9,6 +9,7 @@ from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import Linear
 from pooling.parallel import summed
+from pooling.tensors import tensor_of
 
 
 class ScoreCorrection(WeightedLayer):
@@ -76,12 +77,12 @@ class MixtureOfExperts(Layer):
         expert = chosen.numpy().reshape(-1)
         order = np.argsort(expert, kind="stable")
         ends = np.cumsum(np.bincount(expert, minlength=len(self.experts)))
-        sorted_tokens = paddle.gather(x, paddle.to_tensor(order // self.chosen))
+        sorted_tokens = paddle.gather(x, tensor_of(order // self.chosen))
         begins = np.concatenate([[0], ends[:-1]])
         parts = [
             self.experts[number](sorted_tokens[begin:end])
             for number, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True))
             if begin < end
         ]
-        back = paddle.gather(paddle.concat(parts), paddle.to_tensor(np.argsort(order)))
+        back = paddle.gather(paddle.concat(parts), tensor_of(np.argsort(order)))
         return back.reshape([-1, self.chosen, x.shape[-1]])

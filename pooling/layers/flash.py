@@ -12,6 +12,7 @@ import paddle
 from paddle.nn.functional.flash_attention import flash_attn_unpadded
 
 from pooling.packed import PackedBatch
+from pooling.tensors import tensor_of
 
 if TYPE_CHECKING:
     from pooling.layers.attention import AttentionKind
@@ -39,7 +40,7 @@ def fits(kinds: Iterable["AttentionKind"], longest: int) -> bool:
 
 def packing(batch: PackedBatch) -> Packing:
     """Where a batch's sequences lie."""
-    return Packing(paddle.to_tensor(batch.cu_seqlens.astype(np.int32)), int(batch.lengths.max()))
+    return Packing(tensor_of(batch.cu_seqlens.astype(np.int32)), int(batch.lengths.max()))
 
 
 def attended(
