@@ -1,7 +1,7 @@
 """What a chunk asks of the server: each different request once, requests of one length together, in calls of a size."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,15 +41,19 @@ class Questions:
     rows: list[Asked | BadRow] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 
-    def calls(self) -> Iterator[list[int]]:
-        """The requests by calls, short ones first: those of one length share micro-batches."""
+    def calls(self, most: Callable[[], int] = lambda: ROWS_PER_CALL) -> Iterator[list[int]]:
+        """The requests by calls, short ones first: those of one length share micro-batches.
+
+        Args:
+            most: how many a call may have, asked for each.
+        """
         call: list[int] = []
-        size = 0
+        size, allowed = 0, most()
         for number in sorted(range(len(self.requests)), key=lambda each: len(self.requests[each])):
             length = len(self.requests[number])
-            if call and (len(call) == ROWS_PER_CALL or size + length > BYTES_PER_CALL):
+            if call and (len(call) >= allowed or size + length > BYTES_PER_CALL):
                 yield call
-                call, size = [], 0
+                call, size, allowed = [], 0, most()
             call.append(number)
             size += length
         if call:

@@ -17,6 +17,7 @@ from api.bulk.chunking import Chunk
 from api.bulk.client import RowsClient
 from api.bulk.errors import BulkError
 from api.bulk.ledger import Ledger, open_ledger
+from api.bulk.pacing import Pace
 from api.bulk.reporting import Reporter
 from api.bulk.running import ChunkRun
 from api.bulk.task import BackfillTask
@@ -62,6 +63,7 @@ class _Executor:
         self.loop = asyncio.new_event_loop()
         self._http = self.task.endpoint.client()
         self._shape = self.task.shape()
+        self._pace = Pace()
 
     def run(self, number: int) -> None:
         """Runs a chunk if it is to be done and free, and tells the command what it should know."""
@@ -101,7 +103,7 @@ class _Executor:
         def done(rows: int) -> None:
             self.reporter.done(number, rows, client.queue_depth)
 
-        run = ChunkRun(client, self._shape, self.task.parts, self.task.output_format, done)
+        run = ChunkRun(client, self._shape, self.task.parts, self.task.output_format, self._pace, done)
         self.reporter.begins(number)
         result = await run.run(chunk, f"{number:08d}-{token}")
         if not await asyncio.to_thread(self.ledger.commit, number, result):

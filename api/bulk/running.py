@@ -11,14 +11,12 @@ from api.bulk.asking import Questions, questions_of, refused
 from api.bulk.chunking import Chunk, read_chunk
 from api.bulk.client import Entry, RowsClient
 from api.bulk.ledger import ChunkResult
+from api.bulk.pacing import CALLS_AT_ONCE, Pace
 from api.bulk.rows import BadRow
 from api.bulk.shapes import Shape
 from api.bulk.statistics import Statistics
 from api.bulk.storage import writing
 from api.bulk.writing import OutputFormat, part_writer
-
-CALLS_AT_ONCE = 4
-"""So that the workers always have the next micro-batches waiting, while replies are read and calls written."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class ChunkRun:
     Attributes:
         parts: the folder for what comes of it.
         output_format: jsonl or parquet.
+        pace: how much is on its way at once; what one chunk has taught it holds for the next.
         done: is told how many further rows of this chunk have their answers.
     """
 
@@ -35,6 +34,7 @@ class ChunkRun:
     shape: Shape
     parts: Path
     output_format: OutputFormat
+    pace: Pace
     done: Callable[[int], None] = lambda _: None
 
     async def run(self, chunk: Chunk, name: str) -> ChunkResult:
@@ -51,18 +51,24 @@ class ChunkRun:
         """An entry for each request."""
         entries: list[Entry] = [{}] * len(questions.requests)
         room = asyncio.Semaphore(CALLS_AT_ONCE)
+        time = asyncio.get_running_loop().time
         rows_of_a_request = len(questions.rows) / max(1, len(questions.requests))
 
         async def ask(call: Sequence[int]) -> None:
-            async with room:
+            try:
+                began = time()
                 found = await self.client.entries([questions.requests[number] for number in call])
+                self.pace.answered(time() - began)
+            finally:
+                room.release()
             for number, entry in zip(call, found, strict=True):
                 entries[number] = entry
             self.done(int(len(call) * rows_of_a_request))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for call in questions.calls():
+                for call in questions.calls(lambda: self.pace.rows_per_call):
+                    await room.acquire()
                     group.create_task(ask(call))
         except ExceptionGroup as errors:
             # They are all of one kind, and one is enough to say.

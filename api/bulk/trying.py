@@ -14,10 +14,10 @@ from api.bulk.client import RowsClient
 from api.bulk.dry_run import SAMPLE_ROWS, DryRun, Sampled
 from api.bulk.environment import running
 from api.bulk.errors import BulkError
+from api.bulk.pacing import CALLS_AT_ONCE
 from api.bulk.planning import Plan, planned
 from api.bulk.preparing import call_of, model_of, shape_of_rows
 from api.bulk.rows import BadRow, Row, RowError
-from api.bulk.running import CALLS_AT_ONCE
 from api.bulk.shapes import Shape
 from api.bulk.sources import Source, find_inputs
 from api.bulk.stopping import Stop
