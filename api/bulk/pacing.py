@@ -25,7 +25,7 @@ class Pace:
         rows: as many as may be on their way now.
     """
 
-    rows: int = ROWS_PER_CALL
+    rows: int = FEWEST_ROWS  # it grows within seconds where the server is fast
 
     @property
     def rows_per_call(self) -> int:
