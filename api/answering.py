@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import Request
 
+from api.callers import Caller
 from api.deadlines import deadline_of
 from api.errors import ApiError, Rehearsed, bad_request
 from api.limiting import admitted, check_within_limits
@@ -94,7 +95,7 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
     timings.tokens += call.sequences.tokens
     timings.cut += call.sequences.cut
     request_id = state.new_request_id()
-    items = items_of(request_id, call, seconds, caller.name)
+    items = items_of(request_id, call, seconds, caller)
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
         results = await _results(request, call.model, lane, items)
@@ -143,7 +144,7 @@ def check_possible(call: PoolingCall, longest: int) -> None:
         )
 
 
-def items_of(request_id: str, call: PoolingCall, seconds: float, tenant: str) -> list[Item]:
+def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller) -> list[Item]:
     """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
     sequences = call.sequences
@@ -157,10 +158,11 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, tenant: str) ->
             call.normalize,
             second,
             call.priority,
-            tenant,
+            caller.name,
             created_ms + round(seconds * 1000),
             call.pooling_type,
             call.activation,
+            caller.weight,
         )
         for index, (ids, second) in enumerate(
             zip(sequences.ids, sequences.second_from or [None] * len(sequences.ids), strict=True)

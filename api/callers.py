@@ -17,6 +17,7 @@ class Caller:
         lanes: the classes of work that it may hand in; None all.
         tokens_per_minute: how many input tokens it may send; None as many as it likes.
         concurrency: how many of its calls may run at once; None as many as it likes.
+        weight: its share of a lane beside those of other keys.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Caller:
     lanes: Collection[Lane] | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+    weight: int = 1
 
     @property
     def is_limited(self) -> bool:

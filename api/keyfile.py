@@ -8,6 +8,7 @@
     lanes = ["interactive"]           # left out: all
     tokens_per_minute = 60000         # left out: no limit
     concurrency = 8                   # left out: no limit
+    weight = 2                        # its share of a lane beside other keys'; left out: 1
 
 Plain SHA-256 is enough: the slow hashes that passwords need make guessing dear, and nobody guesses 256 random bits.
 """
@@ -46,6 +47,9 @@ _HEAD = """\
 # servers read it again when it changes. A key that is left out of it is refused.
 """
 
+MOST_WEIGHT = 100
+"""More would only make the turns of a lane longer than its batches."""
+
 Count = Annotated[int, Field(strict=True, gt=0)]
 
 
@@ -61,6 +65,7 @@ class KeyEntry(BaseModel):
     lanes: Annotated[tuple[Lane, ...] | None, Field(min_length=1)] = None
     tokens_per_minute: Count | None = None
     concurrency: Count | None = None
+    weight: Annotated[int, Field(strict=True, ge=1, le=MOST_WEIGHT)] | None = None
 
 
 class _File(BaseModel):

@@ -137,7 +137,7 @@ class Keyring:
 def _known(name: str, entry: KeyEntry) -> _Known:
     models = None if entry.models is None else frozenset(entry.models)
     lanes = None if entry.lanes is None else frozenset(entry.lanes)
-    caller = Caller(name, models, lanes, entry.tokens_per_minute, entry.concurrency)
+    caller = Caller(name, models, lanes, entry.tokens_per_minute, entry.concurrency, entry.weight or 1)
     return _Known(bytes.fromhex(entry.sha256), caller, entry.expires)
 
 

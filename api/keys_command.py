@@ -22,7 +22,7 @@ usage: millpond keys add NAME [OPTIONS]   makes a key and prints it, this once
 
 `millpond keys add --help` shows the options."""
 
-_COLUMNS = ("name", "models", "lanes", "tokens_per_minute", "concurrency", "created", "expires")
+_COLUMNS = ("name", "models", "lanes", "tokens_per_minute", "concurrency", "weight", "created", "expires")
 
 
 def keys(arguments: Sequence[str]) -> int:
@@ -61,7 +61,7 @@ def _entry(key: str, limits: dict[str, str | list[str]]) -> KeyEntry:
     for field in ("models", "lanes"):
         if field in values:
             values[field] = [each.strip() for given in limits[field] for each in given.split(",") if each.strip()]
-    for field in ("tokens_per_minute", "concurrency"):
+    for field in ("tokens_per_minute", "concurrency", "weight"):
         given = str(limits.get(field, ""))
         if given.isascii() and given.isdigit():
             values[field] = int(given)
@@ -96,6 +96,7 @@ def _list(path: Path) -> None:
             "lanes": _words(entry.lanes),
             "tokens_per_minute": str(entry.tokens_per_minute or "-"),
             "concurrency": str(entry.concurrency or "-"),
+            "weight": str(entry.weight or 1),
             "created": _day(entry.created),
             "expires": _day(entry.expires) + (" (over)" if over else ""),
         }
@@ -130,6 +131,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     limits.add_argument("--tokens-per-minute", metavar="TOKENS", help="input tokens a minute (default: no limit)")
     limits.add_argument("--concurrency", metavar="CALLS", help="calls that may run at once (default: no limit)")
+    limits.add_argument("--weight", metavar="SHARE", help="of a lane beside other keys' shares, 1 to 100 (default: 1)")
     limits.add_argument("--expires", metavar="DATE", help="day (UTC) or moment of its end (default: never)")
 
 

@@ -19,7 +19,7 @@ from scheduler import leases, metrics
 from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
 from scheduler.fleet import Fleet, Worker
-from scheduler.keys import LANES, ModelKeys
+from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
 from scheduler.queue import READ_COUNT, LaneReader, drop
 from scheduler.settings import TICK_SECONDS
@@ -73,6 +73,7 @@ class Term:
         self._keys = keys
         self._token = token
         self._broker = broker
+        self._reader = LaneReader(redis, self._keys)
         self._window = Window()
         self._fleet = Fleet(redis, keys)
         self._wake = asyncio.Event()
@@ -88,7 +89,7 @@ class Term:
         # Not a TaskGroup: cancelled while one of its tasks fails, it raises the failure and loses the cancellation.
         duties = [
             asyncio.create_task(duty)
-            for duty in (self._listen(), self._read_lanes(), self._keep_office(), self._dispatch())
+            for duty in (self._listen(), self._read_lanes(), self._fill_gaps(), self._keep_office(), self._dispatch())
         ]
         try:
             ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
@@ -101,19 +102,22 @@ class Term:
                 await leases.resign(self._keys, self._token).run(self._redis)
 
     async def _read_lanes(self) -> None:
-        """Keeps the window filled; a lane whose part of it is full is left alone until there is room."""
-        reader = LaneReader(self._redis, self._keys)
+        """Takes what comes into the window."""
         while True:
-            self._room.clear()
-            lanes = self._window.lanes_with_room()
-            if not lanes:
-                await self._room.wait()
-                continue
-            # With a lane left out, the read must end soon: room in it would go unnoticed.
-            block_ms = BLOCK_MS if len(lanes) == len(LANES) else 50
-            found = await reader.read(lanes, block_ms)
+            found = await self._reader.read(BLOCK_MS)
             self._window.add(found)
             if found:
+                self._wake.set()
+
+    async def _fill_gaps(self) -> None:
+        """Reads again what was passed over for want of room, once there is some."""
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            for gap in self._window.gaps():
+                found, read_to = await self._reader.read_again(gap.lane, gap.first, gap.last)
+                self._window.fill(gap, found, read_to)
+                self._room.set()  # there may be more of it
                 self._wake.set()
 
     async def _listen(self) -> None:
@@ -184,7 +188,8 @@ class Term:
     async def _send_next(self, worker: Worker) -> bool:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
         await self._drop_expired()
-        batch = self._window.next_batch(worker.budget, _now_ms())
+        decision = self._window.next_batch(worker.budget)
+        batch = decision.batch
         if not batch:
             return False
         batch_id, entries = uuid.uuid4().hex, [waiting.entry for waiting in batch]
@@ -197,7 +202,7 @@ class Term:
             # The count kept here was wrong: a wake-up was lost, or the worker holds what an earlier leader sent.
             await self._look_at_workers()
             return True
-        self._window.remove(entries)
+        self._window.sent(decision)
         self._room.set()
         if outcome:
             worker.held += 1

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from scheduler.draft import Budget
 from scheduler.keys import ModelKeys
-from scheduler.policy import Budget
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ class Item:
     `second_from` is the place in `ids` where the second text of a pair begins as another segment, None for one text.
     `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
-    are given, by their names in pooling.pooler_config.
+    are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
     """
 
     request_id: str
@@ -48,6 +48,7 @@ class Item:
     deadline_ms: int = 0
     pooling_type: str | None = None
     activation: str | None = None
+    weight: int = 1
 
     @property
     def tokens(self) -> int:
@@ -60,7 +61,7 @@ class Item:
         order = (self.priority, self.tenant, self.deadline_ms)
         overrides = (self.pooling_type, self.activation)
         packed: bytes = msgpack.packb(
-            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides]
+            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight]
         )
         return packed
 
@@ -72,7 +73,7 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:12])
+        return cls(*fields[:13])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,93 +1,88 @@
-"""Which items make up the next micro-batch. Pure: no Redis, no clock.
+"""Which items make up the next micro-batch. Pure: no Redis, no clock; what is owed goes in, and comes out anew.
 
-Lanes are served in their order. An item that has waited `AGEING_MS` counts as one of the lane above, so that no lane
-starves behind a busier one. Within a lane the oldest comes first, and of one tenant's items those of the lowest
-priority number: they take the places of their own tenant, and never one of another's.
+Lanes are served in their order, and what room a batch has left is filled from the next. A lane below that is passed
+over is owed a share of what the others get, and comes first once that pays for its next item: so none starves, and one
+that gets its share anyway takes nobody's place, however long its items have waited. Within a lane tenants take turns
+(`scheduler/turns.py`), and of a tenant's items those of the lowest priority number come first, the oldest before
+others.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from scheduler.draft import Budget, Draft
 from scheduler.queue import Waiting
+from scheduler.turns import Tenant, Turns, take_turns
 
-AGEING_MS = 10_000
-
-LOOK_AHEAD = 32
-"""Items that do not fit may be stepped over so often, to fill a batch with shorter ones behind them."""
+LEAST_SHARE = 1 / 8
+"""Of the tokens, for each lane in which something waits, whatever waits in the lanes above it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one forward may hold. One sequence is always let in, however long."""
-
-    tokens: int
-    sequences: int
+Tenants = Mapping[str, Tenant]
+"""A lane's tenants by name, in the order of their turns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a lane, as old as the item that came for it, and the item of the same tenant that lies there now.
+class Owed:
+    """What earlier batches have left owing.
 
-    It is the age of the place that counts: were it that of the item, a tenant's urgent items would keep its old ones,
-    and with them the lane, from ever rising.
+    Attributes:
+        lanes: to a lane, in tokens, by its number.
+        turns: where its tenants' turns stand, by its number.
     """
 
-    since_ms: int
-    waiting: Waiting
+    lanes: Mapping[int, float] = field(default_factory=dict)
+    turns: Mapping[int, Turns] = field(default_factory=dict)
 
 
-def next_batch(lanes: Mapping[int, Iterable[Place]], budget: Budget, now_ms: int) -> list[Waiting]:
-    """The items of the next micro-batch, empty when nothing waits.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next micro-batch, empty when nothing waits, and what is owed once it is sent."""
 
-    An item that has failed before is taken alone, so that it can take nobody down with it.
+    batch: Sequence[Waiting]
+    owed: Owed
+
+
+def next_batch(lanes: Mapping[int, Tenants], owed: Owed, budget: Budget) -> Decision:
+    """The next micro-batch for a worker.
+
+    An item that has failed before is taken alone, so that it can take nobody down with it. One sequence is let in
+    however long it is.
 
     Args:
-        lanes: the places of each lane by its number, in the order of service.
+        lanes: what waits, by the lane's number, in the order of service.
+        owed: what the decision before this one has left.
         budget: what one forward may hold.
-        now_ms: Unix time.
     """
-    batch: list[Waiting] = []
-    tokens = stepped_over = 0
-    for waiting in _in_order(lanes, now_ms):
-        alone = waiting.attempts > 0
-        if not batch and alone:
-            return [waiting]
-        if alone or (batch and tokens + waiting.tokens > budget.tokens):
-            stepped_over += 1
-            if stepped_over > LOOK_AHEAD:
-                break
-            continue
-        batch.append(waiting)
-        tokens += waiting.tokens
-        if len(batch) >= budget.sequences or tokens >= budget.tokens:
-            break
-    return batch
+    draft = Draft(budget)
+    waiting = {number: first for number, tenants in lanes.items() if (first := _first(tenants)) is not None}
+    left, turns = dict(lanes), dict(owed.turns)
+
+    def fill(number: int, allowance: float) -> None:
+        turns[number] = take_turns(draft, left[number], turns.get(number, Turns()), allowance)
+        left[number] = {name: left[number][name] for name in turns[number].order}
+
+    for number in list(waiting)[1:]:
+        if owed.lanes.get(number, 0) >= waiting[number].tokens:
+            fill(number, owed.lanes[number])
+    for number in waiting:
+        if not draft.closed:
+            fill(number, float("inf"))
+    return Decision(draft.batch, Owed(_owed_lanes(draft, waiting, owed.lanes, budget), turns))
 
 
-def by_priority(places: Sequence[Place]) -> list[Place]:
-    """Places of one tenant, in their order, its items laid on them anew: the urgent first, equals in their order."""
-    urgent_first = sorted((place.waiting for place in places), key=attrgetter("priority"))
-    return [Place(place.since_ms, waiting) for place, waiting in zip(places, urgent_first, strict=True)]
+def _owed_lanes(
+    draft: Draft, waiting: Mapping[int, Waiting], before: Mapping[int, float], budget: Budget
+) -> dict[int, float]:
+    """A share of the batch for each lane below the first, less what it got. What was given freely is not owed back."""
+    owed = {}
+    for number in list(waiting)[1:]:
+        most = max(budget.tokens, waiting[number].tokens)
+        got = sum(each.tokens for each in draft.batch if each.entry.lane == number)
+        owed[number] = min(most, max(0.0, before.get(number, 0) + draft.tokens * LEAST_SHARE - got))
+    return owed
 
 
-def _in_order(lanes: Mapping[int, Iterable[Place]], now_ms: int) -> Iterator[Waiting]:
-    """The items of all lanes, by rank and then by age."""
-
-    def rank(number: int, place: Place) -> tuple[int, int]:
-        risen = max(0, now_ms - place.since_ms) // AGEING_MS
-        return max(0, number - risen), place.since_ms
-
-    iterators = {number: iter(places) for number, places in lanes.items()}
-    heads: dict[int, tuple[tuple[int, int], Waiting]] = {}
-    for number, iterator in iterators.items():
-        if (first := next(iterator, None)) is not None:
-            heads[number] = rank(number, first), first.waiting
-    while heads:
-        number = min(heads, key=lambda lane: heads[lane][0])
-        yield heads.pop(number)[1]
-        if not heads:
-            # The last lane, mostly the only one, has nobody to be compared with.
-            yield from (place.waiting for place in iterators[number])
-        elif (following := next(iterators[number], None)) is not None:
-            heads[number] = rank(number, following), following.waiting
+def _first(tenants: Tenants) -> Waiting | None:
+    """The item that the lane's turns begin with."""
+    return next((first for tenant in tenants.values() if (first := next(iter(tenant.items), None)) is not None), None)

@@ -1,6 +1,6 @@
 """The lanes: how a request's items get into them, and how a leader reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -18,7 +18,7 @@ READ_COUNT = 512
 class Waiting:
     """An item as the policy sees it: what it costs and how long it has waited, without its token ids.
 
-    `priority`, `tenant` and `deadline_ms` are the item's own; see `Item`.
+    `priority`, `tenant`, `deadline_ms` and `weight` are the item's own; see `Item`.
     """
 
     entry: Entry
@@ -29,6 +29,7 @@ class Waiting:
     priority: int = 0
     tenant: str = ""
     deadline_ms: int = 0
+    weight: int = 1
 
 
 def enqueue(keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item], channel: str) -> Step:
@@ -70,21 +71,43 @@ class LaneReader:
 
     def __init__(self, redis: Redis, keys: ModelKeys) -> None:
         self._redis = redis
-        self._numbers = {keys.lane(lane).encode(): number for number, lane in enumerate(LANES)}
+        self._names = [keys.lane(lane).encode() for lane in LANES]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
         self._cursors = dict.fromkeys(self._numbers, b"0-0")
 
-    async def read(self, lanes: Sequence[int], block_ms: int) -> list[Waiting]:
-        """The next entries of the lanes with these numbers; empty when none came within `block_ms`."""
-        wanted = {key: self._cursors[key] for key, number in self._numbers.items() if number in lanes}
+    async def read(self, block_ms: int) -> list[Waiting]:
+        """The next entries of all lanes; empty when none came within `block_ms`."""
         found = []
-        for key, entries in await self._redis.xread(wanted, count=READ_COUNT, block=block_ms) or []:
-            for entry_id, fields in entries:
-                entry = Entry(self._numbers[key], entry_id.decode())
-                found.append(_waiting(entry, Item.decode(fields[b"item"]), int(fields[b"attempts"])))
+        for key, entries in await self._redis.xread(self._cursors, count=READ_COUNT, block=block_ms) or []:
+            found += _all_waiting(self._numbers[key], entries)
             self._cursors[key] = entries[-1][0]
         return found
+
+    async def read_again(self, lane: int, first: str, last: str) -> tuple[list[Waiting], str | None]:
+        """The first of the entries from one to another, and the id of the last that was read, None without any."""
+        entries = await self._redis.xrange(self._names[lane], first, last, count=READ_COUNT)
+        return _all_waiting(lane, entries), entries[-1][0].decode() if entries else None
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """An entry's id as something to compare by: milliseconds of Redis's clock, and a number within them."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def follows(entry_id: str) -> str:
+    """The least id behind an entry's."""
+    milliseconds, number = order_of(entry_id)
+    return f"{milliseconds}-{number + 1}"
+
+
+def _all_waiting(lane: int, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Waiting]:
+    return [
+        _waiting(Entry(lane, entry_id.decode()), Item.decode(fields[b"item"]), int(fields[b"attempts"]))
+        for entry_id, fields in entries
+    ]
 
 
 def _waiting(entry: Entry, item: Item, attempts: int) -> Waiting:
     cost = (item.tokens, item.created_ms, attempts)
-    return Waiting(entry, item.request_id, *cost, item.priority, item.tenant, item.deadline_ms)
+    return Waiting(entry, item.request_id, *cost, item.priority, item.tenant, item.deadline_ms, item.weight)

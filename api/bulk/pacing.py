@@ -1,7 +1,7 @@
 """How much of a backfill is on its way at once: enough that no worker waits, and so little that no row waits long.
 
-What waits in a lane for ten seconds counts as more urgent (`scheduler/policy.py`). A backfill that hands in more than
-its server does in that time would thereby come before the callers whom it must not disturb.
+More would lie in Redis for nothing, keep the calls of slow models open for minutes, and be done twice where the server
+dies.
 """
 
 from dataclasses import dataclass

@@ -67,10 +67,10 @@ def test_every_key_is_compared_in_constant_time(path: Path, monkeypatch: pytest.
 
 
 def test_rights_and_limits_come_from_the_file(path: Path) -> None:
-    entry = entry_of("k", models=["m"], lanes=["bulk"], tokens_per_minute=9, concurrency=2)
+    entry = entry_of("k", models=["m"], lanes=["bulk"], tokens_per_minute=9, concurrency=2, weight=3)
     add_entry(path, "alice", entry)
     caller = Keyring([], path, required=True).caller_of([b"k"])
-    assert caller == Caller("alice", frozenset({"m"}), frozenset({Lane.BULK}), 9, 2)
+    assert caller == Caller("alice", frozenset({"m"}), frozenset({Lane.BULK}), 9, 2, 3)
     caller.check_model("m")
     caller.check_lane(Lane.BULK)
     for check, code in ((lambda: caller.check_model("n"), "model"), (lambda: caller.check_lane(Lane.JOB), "lane")):
@@ -197,18 +197,20 @@ def test_a_file_that_cannot_be_changed_safely_is_left_alone(path: Path) -> None:
 def test_the_command_adds_lists_and_revokes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = ["--key-file", str(path)]
     limits = ["--models", "m,n", "--models", "o", "--lanes", "job", "--tokens-per-minute", "5", "--concurrency", "2"]
+    limits += ["--weight", "3"]
     assert keys(["add", "alice", *file, *limits, "--expires", "2999-01-31"]) == 0
     key = capsys.readouterr().out.strip()
     entry = read_key_file(path)["alice"]
     assert entry.sha256 == digest_of(key.encode()).hex()
     assert key not in path.read_text()
     assert (entry.models, entry.lanes) == (("m", "n", "o"), (Lane.JOB,))
-    assert (entry.tokens_per_minute, entry.concurrency) == (5, 2)
+    assert (entry.tokens_per_minute, entry.concurrency, entry.weight) == (5, 2, 3)
     assert entry.expires == datetime(2999, 1, 31, tzinfo=UTC)
     assert keys(["list", *file]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].split() == ["name", "models", "lanes", "tokens_per_minute", "concurrency", "created", "expires"]
-    assert shown[1].split()[:5] == ["alice", "m,n,o", "job", "5", "2"]
+    limits = ["tokens_per_minute", "concurrency", "weight"]
+    assert shown[0].split() == ["name", "models", "lanes", *limits, "created", "expires"]
+    assert shown[1].split()[:6] == ["alice", "m,n,o", "job", "5", "2", "3"]
     assert keys(["revoke", "alice", *file]) == 0
     assert read_key_file(path) == {}
 
@@ -220,6 +222,7 @@ def test_the_command_adds_lists_and_revokes(path: Path, capsys: pytest.CaptureFi
         (["add", "there"], "has a key 'there'"),
         (["add", "x", "--lanes", "fast"], "--lanes cannot be"),
         (["add", "x", "--concurrency", "-1"], "--concurrency"),
+        (["add", "x", "--weight", "101"], "--weight"),
         (["add", "x", "--tokens-per-minute", "many"], "--tokens-per-minute cannot be 'many'"),
         (["add", "x", "--expires", "soon"], "--expires cannot be 'soon'"),
         (["add", "x", "--expires", "2020-01-01"], "which is past"),

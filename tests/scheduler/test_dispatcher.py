@@ -5,15 +5,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from scheduler import leases
+from scheduler import leases, window
 from scheduler.connection import connect_async
 from scheduler.dispatcher import Dispatcher
 from scheduler.keys import Lane, ModelKeys
 from scheduler.messages import Item, Vector
 from scheduler.queue import enqueue
+from scheduler.turns import QUANTUM
 
 KEYS = ModelKeys("m")
 
@@ -253,10 +255,10 @@ def test_what_is_late_leaves_its_lane_though_no_worker_lives_and_takes_no_place_
     on_a_scene(clean_redis_url, play)
 
 
-def test_a_tenants_urgent_request_goes_before_its_others_and_behind_another_tenants(clean_redis_url: str) -> None:
+def test_a_tenants_urgent_request_goes_before_its_others_and_not_before_anothers_turn(clean_redis_url: str) -> None:
     async def play(scene: Scene) -> None:
         for name, tenant, priority in (("a", "t", 0), ("b", "u", 0), ("c", "t", -1)):
-            await scene.accept(name, [10], tenant=tenant, priority=priority)
+            await scene.accept(name, [QUANTUM], tenant=tenant, priority=priority)
         await scene.beat("w", slots=3, sequences=1)
         async with dispatching(scene):
             order = []
@@ -266,6 +268,32 @@ def test_a_tenants_urgent_request_goes_before_its_others_and_behind_another_tena
                 assert found is not None
                 order += [leased.item.request_id for leased in found.items]
             assert order == ["c", "b", "a"]
+
+    on_a_scene(clean_redis_url, play)
+
+
+def test_a_tenant_with_more_than_the_window_holds_hides_nobody_behind_it_and_is_served_whole(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "WINDOW", 20)
+
+    async def play(scene: Scene) -> None:
+        for number in range(3):
+            await scene.accept(f"many {number}", [10] * 300, Lane.BULK, tenant="many")
+        await scene.accept("one", [10], Lane.BULK, tenant="one")
+        await scene.beat("w", slots=1, tokens=2 * QUANTUM, sequences=1_000)
+        done = 0
+        async with dispatching(scene):
+            for number in range(1, 10_000):
+                batch = (await scene.batches(number))[-1]
+                done += await scene.run(batch)
+                if number <= 8 and await scene.redis.hlen(KEYS.result("one")):
+                    monkeypatch.setattr(window, "WINDOW", 100)  # the rest in larger steps
+                if done == 901:
+                    break
+            assert await scene.redis.hlen(KEYS.result("one")) == 1
+        assert window.WINDOW == 100, "the one was served among the first"
+        assert [await scene.redis.hlen(KEYS.result(f"many {number}")) for number in range(3)] == [300] * 3
 
     on_a_scene(clean_redis_url, play)
 

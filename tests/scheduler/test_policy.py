@@ -1,31 +1,37 @@
 """Which items the next micro-batch holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.draft import Budget
 from scheduler.messages import Entry
-from scheduler.policy import AGEING_MS, LOOK_AHEAD, Budget, Place, by_priority, next_batch
+from scheduler.policy import LEAST_SHARE, Owed, next_batch
 from scheduler.queue import Waiting
+from scheduler.turns import QUANTUM, Tenant
+from scheduler.window import Window
 
-NOW = 1_000_000_000
+Lanes = Mapping[int, Iterable[Waiting]]
 
 
 def waiting(
-    name: str, tokens: int = 10, lane: int = 0, age_ms: int = 0, attempts: int = 0, priority: int = 0
+    name: str, tokens: int = 10, lane: int = 0, attempts: int = 0, priority: int = 0, tenant: str = "", weight: int = 1
 ) -> Waiting:
-    return Waiting(Entry(lane, name), name, tokens, NOW - age_ms, attempts, priority)
+    return Waiting(Entry(lane, name), name, tokens, 0, attempts, priority, tenant, 0, weight)
 
 
-def places(items: Iterable[Waiting]) -> list[Place]:
-    return [Place(each.created_ms, each) for each in items]
+def window_of(lanes: Lanes) -> Window:
+    window = Window()
+    window.add(each for items in lanes.values() for each in items)
+    return window
 
 
-def chosen(lanes: dict[int, list[Waiting]], tokens: int = 100, sequences: int = 10) -> list[str]:
-    given_places = {number: places(items) for number, items in lanes.items()}
-    return [each.request_id for each in next_batch(given_places, Budget(tokens, sequences), NOW)]
+def sent(window: Window, budget: Budget) -> list[Waiting]:
+    decision = window.next_batch(budget)
+    window.sent(decision)
+    return list(decision.batch)
 
 
 @pytest.mark.parametrize(
@@ -34,83 +40,149 @@ def chosen(lanes: dict[int, list[Waiting]], tokens: int = 100, sequences: int = 
         ({}, []),
         ({0: []}, []),
         ({0: [waiting("a"), waiting("b")]}, ["a", "b"]),
-        # Lanes in their order, whatever the age below the step.
-        (
-            {2: [waiting("bulk", age_ms=900)], 1: [waiting("job", age_ms=500)], 0: [waiting("now")]},
-            ["now", "job", "bulk"],
-        ),
-        # One step of age raises an item by one lane; there the older goes first.
-        (
-            {0: [waiting("now", age_ms=5)], 1: [waiting("aged job", age_ms=AGEING_MS)]},
-            ["aged job", "now"],
-        ),
-        ({0: [waiting("now")], 2: [waiting("aged bulk", age_ms=AGEING_MS)]}, ["now", "aged bulk"]),
+        # Lanes in their order.
+        ({2: [waiting("bulk", lane=2)], 1: [waiting("job", lane=1)], 0: [waiting("now")]}, ["now", "job", "bulk"]),
         # The budget of tokens: what does not fit is stepped over, what is shorter and behind it fits.
         ({0: [waiting("a", 60), waiting("b", 60), waiting("c", 40)]}, ["a", "c"]),
         # A sequence longer than the budget goes alone, and only when it is first.
         ({0: [waiting("long", 500), waiting("b")]}, ["long"]),
         ({0: [waiting("b"), waiting("long", 500)]}, ["b"]),
-        # An item that failed before goes alone, and waits until it is first.
+        # An item that failed before goes alone. What comes before it is not held back.
         ({0: [waiting("failed", attempts=1), waiting("b")]}, ["failed"]),
-        ({0: [waiting("b"), waiting("failed", attempts=1), waiting("c")]}, ["b", "c"]),
+        ({0: [waiting("b"), waiting("failed", attempts=1), waiting("c")]}, ["b"]),
     ],
 )
-def test_the_batch_holds_what_the_rules_say(lanes: dict[int, list[Waiting]], expected: list[str]) -> None:
-    assert chosen(lanes) == expected
+def test_the_batch_holds_what_the_rules_say(lanes: Lanes, expected: list[str]) -> None:
+    assert [each.request_id for each in sent(window_of(lanes), Budget(100, 10))] == expected
 
 
 def test_the_budget_of_sequences_holds() -> None:
-    assert chosen({0: [waiting(str(n)) for n in range(20)]}, sequences=3) == ["0", "1", "2"]
+    batch = sent(window_of({0: [waiting(str(n)) for n in range(20)]}), Budget(100, 3))
+    assert [each.request_id for each in batch] == ["0", "1", "2"]
 
 
-def test_looking_ahead_ends() -> None:
-    items = [waiting("a", 90), *(waiting(f"big {n}", 50) for n in range(LOOK_AHEAD + 1)), waiting("small", 1)]
-    assert chosen({0: items}) == ["a"]
+def test_what_was_stepped_over_comes_first_in_the_next_batch() -> None:
+    window = window_of({0: [waiting("a", 60), waiting("b", 60), *(waiting(str(n)) for n in range(20))]})
+    assert sent(window, Budget(100, 99))[0].request_id == "a"
+    assert sent(window, Budget(100, 99))[0].request_id == "b"
 
 
-def test_a_lane_rises_with_its_oldest_place_though_an_urgent_item_has_taken_it() -> None:
-    bulk = by_priority(places([waiting("aged", lane=2, age_ms=2 * AGEING_MS), waiting("urgent", lane=2, priority=-1)]))
-    interactive = places([waiting("now", age_ms=9), waiting("now too", age_ms=9)])
-    batch = next_batch({0: interactive, 2: bulk}, Budget(100, 2), NOW)
-    assert [each.request_id for each in batch] == ["urgent", "now"]
+def test_a_lane_that_is_always_passed_over_gets_its_share_and_one_that_is_served_anyway_no_more() -> None:
+    """However long the items of the lane below have waited."""
+    window, got, given = Window(), 0, 0
+    for number in range(400):
+        window.add([waiting(f"{number}/{n}") for n in range(20)])
+        window.add([waiting(f"bulk {number}/{n}", lane=2) for n in range(20)])
+        batch = sent(window, Budget(200, 100))
+        given += sum(each.tokens for each in batch)
+        got += sum(each.tokens for each in batch if each.entry.lane == 2)
+    assert got / given == pytest.approx(LEAST_SHARE, rel=0.05)
+
+    window = window_of({2: [waiting(f"bulk {n}", lane=2) for n in range(3_000)]})
+    for number in range(200):
+        window.add([waiting(str(number), 100)])
+        assert sent(window, Budget(200, 100))[0].entry.lane == 0
 
 
-@given(st.lists(st.integers(-2, 2), max_size=40))
-def test_the_urgent_lie_first_equals_in_their_order_and_the_places_stay(priorities: list[int]) -> None:
-    before = places(waiting(str(n), age_ms=100 - n, priority=priority) for n, priority in enumerate(priorities))
-    after = by_priority(before)
-    assert [place.since_ms for place in after] == [place.since_ms for place in before]
-    found = [(place.waiting.priority, int(place.waiting.request_id)) for place in after]
-    assert found == sorted((priority, n) for n, priority in enumerate(priorities))
+def test_an_item_that_must_go_alone_comes_from_the_lane_below_too() -> None:
+    window = window_of({2: [waiting("failed", lane=2, attempts=1)]})
+    for number in range(100):
+        window.add([waiting(str(number), 100)])
+        if sent(window, Budget(100, 10))[0].request_id == "failed":
+            return
+    pytest.fail("it waits for ever")
 
 
+def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
+    lanes = {0: {"t": Tenant([waiting("a", tenant="t")])}}
+    owed = Owed()
+    assert next_batch(lanes, owed, Budget(100, 10)) == next_batch(lanes, owed, Budget(100, 10))
+    assert owed == Owed()
+
+
+sizes = st.integers(1, 150) | st.integers(1, 3 * QUANTUM)
 items = st.builds(
-    lambda tokens, age_ms, attempts: (tokens, age_ms, attempts),
-    st.integers(1, 150),
-    st.integers(0, 3 * AGEING_MS),
-    st.sampled_from([0, 0, 0, 1, 2]),
+    lambda lane, tokens, attempts, priority, tenant: (lane, tokens, attempts, priority, tenant),
+    st.integers(0, 2),
+    sizes,
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+    st.sampled_from([0, 0, 0, -1, 3]),
+    st.sampled_from("tuvw"),
 )
+stories = st.lists(st.lists(items, max_size=8), max_size=8)
 
 
-@given(st.lists(st.lists(items, max_size=30), min_size=3, max_size=3), st.integers(1, 200), st.integers(1, 8))
-def test_budgets_hold_nothing_is_invented_and_the_first_goes_first(
-    content: list[list[tuple[int, int, int]]], tokens: int, sequences: int
+@settings(max_examples=1_000, deadline=None)
+@given(stories, st.integers(1, 400), st.integers(1, 8))
+def test_budgets_hold_nothing_is_lost_or_invented_and_tenants_are_served_in_their_order(
+    story: list[list[tuple[int, int, int, int, str]]], tokens: int, sequences: int
 ) -> None:
-    lanes: dict[int, Sequence[Waiting]] = {
-        lane: [
-            waiting(f"{lane}/{n}", size, lane, age, attempts)
-            for n, (size, age, attempts) in enumerate(sorted(entries, key=lambda each: -each[1]))
-        ]
-        for lane, entries in enumerate(content)
-    }
-    batch = next_batch({lane: places(entries) for lane, entries in lanes.items()}, Budget(tokens, sequences), NOW)
-    everything = [each for entries in lanes.values() for each in entries]
-    assert bool(batch) == bool(everything)
-    assert len(set(batch)) == len(batch)
-    assert set(batch) <= set(everything)
-    assert len(batch) <= sequences
-    assert len(batch) == 1 or sum(each.tokens for each in batch) <= tokens
-    assert len(batch) == 1 or all(each.attempts == 0 for each in batch)
-    if batch:
-        # Work conserving and free of starvation: the first of some lane is in every batch.
-        assert batch[0] in [entries[0] for entries in lanes.values() if entries]
+    window, left, number = Window(), dict[str, Waiting](), 0
+    story = [*story, *([] for _ in range(200))]
+    for arriving in story:
+        for lane, size, attempts, priority, tenant in arriving:
+            left[str(number)] = waiting(str(number), size, lane, attempts, priority, tenant, weight=ord(tenant) % 3 + 1)
+            window.add([left[str(number)]])
+            number += 1
+        batch = sent(window, Budget(tokens, sequences))
+        assert bool(batch) == bool(left), "an idle worker, and something waits"
+        assert len(batch) <= sequences
+        assert len(batch) <= 1 or sum(each.tokens for each in batch) <= tokens
+        assert len(batch) <= 1 or all(each.attempts == 0 for each in batch)
+        taken = {each.request_id for each in batch}
+        assert len(taken) == len(batch)
+        for each in batch:
+            assert left[each.request_id] is each
+            _check_order(each, taken, left, tokens)
+        for each in batch:
+            del left[each.request_id]
+    assert left == {}, "somebody starved"
+
+
+def _check_order(one: Waiting, taken: set[str], left: Mapping[str, Waiting], tokens: int) -> None:
+    """Before an item only such go that had no room, or must go alone."""
+    for other in left.values():
+        same = (other.entry.lane, other.tenant) == (one.entry.lane, one.tenant)
+        before = (other.priority, int(other.request_id)) < (one.priority, int(one.request_id))
+        if same and before and other.request_id not in taken:
+            together = other.tokens + sum(left[name].tokens for name in taken)
+            assert together > tokens
+            assert other.attempts == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(8, 120), st.integers(1, 4), st.integers(1, 20)), min_size=2, max_size=6),
+    st.integers(1_500, 4_000),
+)
+def test_tenants_that_always_have_something_waiting_share_a_lane_by_their_weights(
+    tenants: list[tuple[int, int, int]], tokens: int
+) -> None:
+    """Whatever the sizes of their items, as long as these are small beside a batch, and however many come at once."""
+    window, number = Window(), 0
+    got = [0] * len(tenants)
+    waits = [0] * len(tenants)
+    while sum(got) < 60 * QUANTUM * len(tenants):
+        for tenant, (size, weight, burst) in enumerate(tenants):
+            while waits[tenant] * size < 2 * tokens + size * burst:
+                window.add([waiting(str(number), size, tenant=str(tenant), weight=weight)])
+                number, waits[tenant] = number + 1, waits[tenant] + 1
+        for each in sent(window, Budget(tokens, 10_000)):
+            got[int(each.tenant)] += each.tokens
+            waits[int(each.tenant)] -= 1
+    fair = [sum(got) * weight / sum(weight for _, weight, _ in tenants) for _, weight, _ in tenants]
+    assert got == pytest.approx(fair, rel=0.1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 3 * QUANTUM), min_size=2, max_size=12), st.integers(1, 600), st.data())
+def test_nobody_waits_while_others_come_and_go(sizes: list[int], tokens: int, data: st.DataObject) -> None:
+    """A tenant with one item is served, though others hand in the next as soon as one is taken."""
+    window = window_of({0: [waiting("the one", max(sizes), tenant="patient")]})
+    window.add([waiting(f"{n}/0", size, tenant=str(n)) for n, size in enumerate(sizes)])
+    for round_ in range(1, 40 * len(sizes)):
+        batch = sent(window, Budget(tokens, data.draw(st.integers(1, 4))))
+        if any(each.request_id == "the one" for each in batch):
+            return
+        window.add([waiting(f"{each.tenant}/{round_}", sizes[int(each.tenant)], tenant=each.tenant) for each in batch])
+    pytest.fail("it waits for ever")

@@ -1,0 +1,120 @@
+"""How the tenants of a lane share it: weighted deficit round robin.
+
+After M. Shreedhar and G. Varghese, "Efficient Fair Queuing Using Deficit Round-Robin" (1996): who has the turn is given
+a quantum of tokens times its weight and takes items as long as they are paid for; what is left it keeps for its next
+turn, unless it has nothing more waiting. The turns go on where the batch before has ended.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from scheduler.draft import Draft, Offer
+from scheduler.messages import Entry
+from scheduler.queue import Waiting
+
+QUANTUM = 256
+"""Tokens a turn: a part of a batch, so that it has room for several tenants, and more than a short text, so that turns
+are not gone round in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """What a tenant has waiting in a lane, in the order of service, and its weight beside others."""
+
+    items: Iterable[Waiting]
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Where the turns of a lane stand.
+
+    Attributes:
+        order: the tenants that have something waiting still, the one whose turn it is first.
+        deficits: tokens that a tenant was given and has not used.
+        begun: those whose turns have begun and not ended: they have got their quantum.
+    """
+
+    order: Sequence[str] = ()
+    deficits: Mapping[str, int] = field(default_factory=dict)
+    begun: Set[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A tenant at its turn.
+
+    Attributes:
+        reserved: tokens of the items that were stepped over, for the batch had no room: the next one begins with them,
+            so what they cost is not spent on what comes behind them.
+    """
+
+    weight: int
+    items: Iterator[Waiting]
+    next: Waiting | None
+    deficit: int
+    begun: bool
+    reserved: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the tenant has something that is not in the batch."""
+        return self.next is not None or self.reserved > 0
+
+    def begin(self) -> None:
+        if not self.begun:
+            self.deficit += QUANTUM * self.weight
+            self.begun = True
+
+    def take(self, draft: Draft, allowance: float) -> float:
+        """Puts what is paid for into the batch; what is left of the allowance."""
+        while self.next and not draft.closed and self.next.tokens <= min(self.deficit - self.reserved, allowance):
+            match draft.offer(self.next):
+                case Offer.TAKEN:
+                    self.deficit -= self.next.tokens
+                    allowance -= self.next.tokens
+                case Offer.NO_ROOM:
+                    self.reserved += self.next.tokens
+                case Offer.MUST_GO_ALONE:
+                    break
+            self.next = next(self.items, None)
+        return allowance
+
+
+def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allowance: float = float("inf")) -> Turns:
+    """Fills a batch from a lane until it is closed or nothing is left that fits; where the turns stand after it.
+
+    Args:
+        draft: the batch, which is filled.
+        tenants: those of the lane, in the order of their turns.
+        before: where the turns stood.
+        allowance: the most tokens to take.
+    """
+    taken = {each.entry for each in draft.batch}
+    ring, paused = deque(tenants), list[str]()
+    met: dict[str, _Turn] = {}
+    while ring and not draft.closed:
+        name = ring.popleft()
+        turn = met.get(name) or met.setdefault(name, _turn(name, tenants[name], before, taken))
+        turn.begin()
+        allowance = turn.take(draft, allowance)
+        if not turn.waits:
+            continue
+        if draft.closed or (turn.next and turn.next.tokens > allowance):
+            ring.appendleft(name)
+            break
+        if turn.reserved:
+            paused.append(name)  # its turn goes on in the next batch, before the others'
+        else:
+            turn.begun = False
+            ring.append(name)
+    order = [*paused, *ring]
+    deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
+    begun = (name for name in order if (met[name].begun if name in met else name in before.begun))
+    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun))
+
+
+def _turn(name: str, tenant: Tenant, before: Turns, taken: Set[Entry]) -> _Turn:
+    items = (item for item in tenant.items if item.entry not in taken) if taken else iter(tenant.items)
+    return _Turn(tenant.weight, items, next(items, None), before.deficits.get(name, 0), name in before.begun)
