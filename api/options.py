@@ -138,6 +138,10 @@ class Options(BaseModel):
         None, description="most tokens in a micro-batch (default: 2048 on a cpu, 16384 on a gpu)"
     )
 
+    interactive_target_ms: Annotated[PositiveInt, Shown("processes", "MS", (SERVE, SCHEDULER))] = Field(
+        50, description="how long batches of jobs and bulk may run, and keep an interactive caller waiting"
+    )
+
     tensor_parallel_size: Annotated[PositiveInt, Shown("engine", "RANKS", (*BULK, SERVE, WORKER))] = Field(
         1, description="processes that each worker divides its model among, one a GPU from --device on"
     )

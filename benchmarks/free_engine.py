@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from scheduler.connection import connect
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
 from workers.app import serve_batches
+from workers.engine_thread import EngineThread
 from workers.resident import Resident
 from workers.settings import WorkerSettings
 
@@ -37,7 +37,7 @@ def main() -> int:
     settings = WorkerSettings.from_environment()
     set_up_logging("worker", settings.log_format)
     engine = FreeEngine(resolve_spec(settings.checkpoint, settings.model_options))
-    resident = Resident(connect(settings.redis_url), engine, ThreadPoolExecutor(1), settings)
+    resident = Resident(connect(settings.redis_url), engine, EngineThread(), settings)
     return serve_batches(settings, resident, lambda: announce_ready("a free engine"))
 
 

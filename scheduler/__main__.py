@@ -20,7 +20,7 @@ from scheduler.settings import SchedulerSettings
 log = logging.getLogger("scheduler")
 
 
-async def dispatch_all_models(redis: Redis, broker: Broker) -> None:
+async def dispatch_all_models(redis: Redis, broker: Broker, target_ms: int) -> None:
     """Runs a dispatcher for each model that is known, and for each that becomes known."""
     models: set[str] = set()
     async with asyncio.TaskGroup() as group:
@@ -32,7 +32,7 @@ async def dispatch_all_models(redis: Redis, broker: Broker) -> None:
                         known = {member.decode() for member in await redis.smembers(MODELS)}
                         for model in known - models:
                             models.add(model)
-                            group.create_task(Dispatcher(redis, model, broker).run())
+                            group.create_task(Dispatcher(redis, model, broker, target_ms).run())
                         await subscription.get_message(ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000)
             except (RedisError, OSError) as error:
                 end_if_cancelled()
@@ -49,7 +49,7 @@ async def main() -> None:
     redis = connect_async(settings.redis_url)
     await persist(lambda: redis.ping(), 30.0, "answer")
     broker = CeleryBroker(settings.broker_url, settings.redis_url)
-    dispatching = asyncio.ensure_future(dispatch_all_models(redis, broker))
+    dispatching = asyncio.ensure_future(dispatch_all_models(redis, broker, settings.interactive_target_ms))
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, dispatching.cancel)
     announce_ready("dispatching")

@@ -7,6 +7,7 @@ another takes over; the next term reads everything anew.
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from contextlib import suppress
@@ -18,11 +19,11 @@ from redis.exceptions import RedisError
 from scheduler import leases, metrics
 from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
-from scheduler.fleet import Fleet, Worker
+from scheduler.fleet import Fleet, Slot, sample_of
 from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
 from scheduler.queue import READ_COUNT, LaneReader, drop
-from scheduler.settings import TICK_SECONDS
+from scheduler.settings import INTERACTIVE_TARGET_MS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
 from scheduler.window import Window
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,17 @@ class Broker(Protocol):
 
 
 class Dispatcher:
-    """Leads one model whenever no other scheduler does."""
+    """Leads one model whenever no other scheduler does.
 
-    def __init__(self, redis: Redis, model: str, broker: Broker) -> None:
+    Args:
+        target_ms: for how long the batches of other lanes may keep an interactive caller waiting.
+    """
+
+    def __init__(self, redis: Redis, model: str, broker: Broker, target_ms: int = INTERACTIVE_TARGET_MS) -> None:
         self._redis = redis
         self._keys = ModelKeys(model)
         self._broker = broker
+        self._target_ms = target_ms
 
     async def run(self) -> None:
         """Serves term after term until cancelled."""
@@ -56,7 +62,7 @@ class Dispatcher:
                 token = int(await leases.lead(self._keys, None).run(self._redis))
                 if token:
                     log.info("leading %s, term %d", self._keys.model, token)
-                    await Term(self._redis, self._keys, token, self._broker).serve()
+                    await Term(self._redis, self._keys, token, self._broker, self._target_ms).serve()
             except (RedisError, OSError, LeadershipLostError) as error:
                 end_if_cancelled()
                 if isinstance(error, RedisError) and not is_passing(error):
@@ -68,7 +74,7 @@ class Dispatcher:
 class Term:
     """One leader's time in office, with its window on the lanes."""
 
-    def __init__(self, redis: Redis, keys: ModelKeys, token: int, broker: Broker) -> None:
+    def __init__(self, redis: Redis, keys: ModelKeys, token: int, broker: Broker, target_ms: int) -> None:
         self._redis = redis
         self._keys = keys
         self._token = token
@@ -76,6 +82,8 @@ class Term:
         self._reader = LaneReader(redis, self._keys)
         self._window = Window()
         self._fleet = Fleet(redis, keys)
+        self._target_seconds = target_ms / 1000
+        self._urgent_seen = -math.inf
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -106,8 +114,15 @@ class Term:
         while True:
             found = await self._reader.read(BLOCK_MS)
             self._window.add(found)
+            if any(waiting.entry.lane == 0 for waiting in found):
+                self._urgent_seen = time.monotonic()
             if found:
                 self._wake.set()
+
+    def _brief_seconds(self) -> float | None:
+        """For how long the batches of the other lanes may run; None while no interactive caller comes."""
+        lately = time.monotonic() - self._urgent_seen < URGENT_REMEMBERED_SECONDS
+        return self._target_seconds if lately else None
 
     async def _fill_gaps(self) -> None:
         """Reads again what was passed over for want of room, once there is some."""
@@ -128,9 +143,10 @@ class Term:
                 message = await subscription.get_message(ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000)
                 if message is None:
                     continue
-                word, _, worker_id = message["data"].decode().partition(" ")
+                word, *rest = message["data"].decode().split()
                 if word == "slot":
-                    self._fleet.freed(worker_id)
+                    worker_id, batch_id, *measured = rest
+                    self._fleet.freed(worker_id, batch_id, sample_of(measured))
                 else:
                     await self._look_at_workers()
                 self._wake.set()
@@ -182,19 +198,20 @@ class Term:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (worker := self._fleet.least_busy()) and await self._send_next(worker):
+            while (slot := self._fleet.free_slot(urgent=self._window.urgent)) and await self._send_next(slot):
                 pass
 
-    async def _send_next(self, worker: Worker) -> bool:
+    async def _send_next(self, slot: Slot) -> bool:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
         await self._drop_expired()
-        decision = self._window.next_batch(worker.budget)
+        worker = slot.worker
+        decision = self._window.next_batch(worker.budget(self._brief_seconds()), urgent_only=slot.express)
         batch = decision.batch
         if not batch:
             return False
         batch_id, entries = uuid.uuid4().hex, [waiting.entry for waiting in batch]
         posting = self._broker.posting(worker.worker_id, batch_id)
-        step = leases.lease(self._keys, self._token, batch_id, worker.worker_id, worker.slots, entries, posting)
+        step = leases.lease(self._keys, self._token, batch_id, worker.worker_id, slot.slots, entries, posting)
         outcome = leases.leased_count(await step.run(self._redis))
         if outcome is leases.Refusal.FENCED:
             raise LeadershipLostError(f"another scheduler leads {self._keys.model}")
@@ -206,6 +223,8 @@ class Term:
         self._room.set()
         if outcome:
             worker.held += 1
+            if any(waiting.entry.lane == 0 for waiting in batch):
+                worker.urgent.add(batch_id)
             metrics.BATCH_SEQUENCES.labels(self._keys.model).observe(len(batch))
             metrics.BATCH_TOKENS.labels(self._keys.model).observe(sum(waiting.tokens for waiting in batch))
             if posting is None:

@@ -1,21 +1,56 @@
-"""The living workers of a model as its leader sees them: who has a free slot, and what fits into it."""
+"""The living workers of a model as its leader sees them: who has a free slot, what fits into it, how fast they are."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
+from scheduler.cost import Cost, Sample
 from scheduler.draft import Budget
 from scheduler.keys import ModelKeys
+from scheduler.messages import decode_profile
+
+TYPICAL = (512, 512 * 64)
+"""Tokens and squared lengths of the batch by which workers are compared."""
 
 
 @dataclass(slots=True)
 class Worker:
-    """A worker's life signs, and how many micro-batches it holds."""
+    """A worker's life signs, how many micro-batches it holds, and what is known of its speed.
+
+    Attributes:
+        urgent: those of the batches sent to it that interactive callers wait for.
+    """
 
     worker_id: str
     slots: int
-    budget: Budget
+    tokens: int
+    sequences: int
+    cost: Cost
     held: int = 0
+    urgent: set[str] = field(default_factory=set)
+
+    def budget(self, brief_seconds: float | None) -> Budget:
+        """What one forward of it may hold; those of the lanes below the first for no longer than this."""
+        return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room for one micro-batch.
+
+    Attributes:
+        express: it is for what interactive callers wait for, beside what the worker holds already: the worker runs it
+            before the batches that wait there.
+    """
+
+    worker: Worker
+    express: bool = False
+
+    @property
+    def slots(self) -> int:
+        """The batches that the worker may hold with this one."""
+        return self.worker.slots + self.express
 
 
 class Fleet:
@@ -34,25 +69,56 @@ class Fleet:
             for worker_id in ids:
                 pipeline.hmget(self._keys.worker(worker_id), "slots", "max_num_batched_tokens", "max_num_seqs")
             held, *signs = await pipeline.execute()
-        self._workers = {}
-        gone = []
+        found, gone = {}, []
         for worker_id, (slots, tokens, sequences) in zip(ids, signs, strict=True):
             if slots is None:
                 gone.append(worker_id)
                 continue
-            budget = Budget(int(tokens), int(sequences))
-            taken = int(held.get(worker_id.encode(), 0))
-            self._workers[worker_id] = Worker(worker_id, int(slots), budget, taken)
+            known = self._workers.get(worker_id)
+            cost = known.cost if known else await self._cost_of(worker_id)
+            worker = Worker(worker_id, int(slots), int(tokens), int(sequences), cost)
+            worker.held = int(held.get(worker_id.encode(), 0))
+            # News of a batch's end may get lost. With nothing held there is nothing urgent.
+            worker.urgent = known.urgent if known and worker.held else set()
+            found[worker_id] = worker
+        self._workers = found
         if gone:
             await self._redis.srem(self._keys.workers, *gone)
         return gone
 
-    def freed(self, worker_id: str) -> None:
-        """A slot of this worker became free."""
-        if (worker := self._workers.get(worker_id)) and worker.held:
-            worker.held -= 1
+    async def _cost_of(self, worker_id: str) -> Cost:
+        """What a worker that has come says of its speed."""
+        return Cost.of(decode_profile(await self._redis.hget(self._keys.worker(worker_id), "profile")))
 
-    def least_busy(self) -> Worker | None:
-        """The worker with a free slot that holds least; None while all are full."""
+    def freed(self, worker_id: str, batch_id: str, sample: Sample | None) -> None:
+        """A slot of this worker became free."""
+        if (worker := self._workers.get(worker_id)) is None:
+            return
+        worker.held = max(0, worker.held - 1)
+        worker.urgent.discard(batch_id)
+        if sample:
+            worker.cost.learn(sample)
+
+    def free_slot(self, *, urgent: bool) -> Slot | None:
+        """A slot of the worker that holds least, of several the fastest; None while all are full.
+
+        Args:
+            urgent: whether interactive callers wait: where all slots hold what others do, one more is for them.
+        """
         free = [worker for worker in self._workers.values() if worker.held < worker.slots]
-        return min(free, key=lambda worker: worker.held, default=None)
+        if free:
+            return Slot(min(free, key=_load))
+        full = [each for each in self._workers.values() if urgent and each.held == each.slots and not each.urgent]
+        return Slot(min(full, key=_load), express=True) if full else None
+
+
+def _load(worker: Worker) -> tuple[int, float]:
+    return worker.held, worker.cost.seconds(*TYPICAL)
+
+
+def sample_of(measured: Sequence[str]) -> Sample | None:
+    """What a worker says that a batch took: tokens, sum of squared lengths and seconds; None where it says nothing."""
+    if len(measured) != 3:
+        return None
+    tokens, squares, seconds = measured
+    return Sample(int(tokens), int(squares), float(seconds))

@@ -140,7 +140,10 @@ class ModelKeys:
 
     @property
     def scheduler_channel(self) -> str:
-        """Channel: wakes the dispatcher. `slot WORKER`: it has become free; `worker`: one has come."""
+        """Channel: wakes the dispatcher.
+
+        `slot WORKER BATCH TOKENS SQUARES SECONDS`: a batch has ended, the last three if it ran; `worker`: one has come.
+        """
         return f"{self.root}scheduler"
 
 

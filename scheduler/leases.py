@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
+from scheduler.cost import Sample
 from scheduler.keys import ModelKeys
 from scheduler.lua import Argument, Step, packed
 from scheduler.messages import Entry, Item, LeasedItem, MicroBatch, Posting, Result
@@ -89,8 +90,15 @@ def renew(keys: ModelKeys, batch_id: str, worker_id: str) -> Step:
     return Step("renew", [keys.leases, keys.batch(batch_id)], [batch_id, worker_id, LEASE_MS])
 
 
-def commit(keys: ModelKeys, batch_id: str, answers: Sequence[tuple[LeasedItem, Result]]) -> Step:
-    """Writes results and ends the lease; its reply is how many results were not there before."""
+def commit(
+    keys: ModelKeys, batch_id: str, answers: Sequence[tuple[LeasedItem, Result]], sample: Sample | None = None
+) -> Step:
+    """Writes results and ends the lease; its reply is how many results were not there before.
+
+    Args:
+        sample: what the batch took, for the leader to learn from.
+    """
+    measured = f"{sample.tokens} {sample.squares} {sample.seconds:.6f}" if sample else ""
     rows = [
         (*leased.entry, leased.item.request_id, leased.item.index, leased.item.tokens, result.encode())
         for leased, result in answers
@@ -98,7 +106,15 @@ def commit(keys: ModelKeys, batch_id: str, answers: Sequence[tuple[LeasedItem, R
     return Step(
         "commit",
         [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes],
-        [batch_id, RESULT_TTL_MS, keys.request_prefix, keys.result_prefix, keys.scheduler_channel, packed(rows)],
+        [
+            batch_id,
+            RESULT_TTL_MS,
+            keys.request_prefix,
+            keys.result_prefix,
+            keys.scheduler_channel,
+            packed(rows),
+            measured,
+        ],
     )
 
 

@@ -4,10 +4,13 @@ Everything is msgpack or raw little-endian bytes. Each message is an immutable v
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgpack
+
+from scheduler.cost import Sample
 
 TOKEN_BYTES = 4
 """Token ids are little-endian int32."""
@@ -159,3 +162,19 @@ class MicroBatch:
     def tokens(self) -> int:
         """The number of tokens in all its sequences."""
         return sum(leased.item.tokens for leased in self.items)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether an interactive caller waits for it."""
+        return any(leased.entry.lane == 0 for leased in self.items)
+
+
+def encode_profile(samples: Sequence[Sample]) -> bytes:
+    """The batches that a worker ran before its first, for its heartbeat, as msgpack."""
+    packed: bytes = msgpack.packb(samples)
+    return packed
+
+
+def decode_profile(data: bytes | None) -> list[Sample]:
+    """What `encode_profile` wrote; nothing of a worker of an earlier version."""
+    return [Sample(*each) for each in msgpack.unpackb(data)] if data else []

@@ -1,6 +1,8 @@
 """Which items make up the next micro-batch. Pure: no Redis, no clock; what is owed goes in, and comes out anew.
 
-Lanes are served in their order, and what room a batch has left is filled from the next. A lane below that is passed
+Lanes are served in their order, and what room a batch has left is filled from the next, unless interactive callers come
+again and again: then their batches are theirs alone, and those of others so brief that who comes meanwhile waits for no
+longer than was promised (`Budget.brief_seconds`). A lane below that is passed
 over is owed a share of what the others get, and comes first once that pays for its next item: so none starves, and one
 that gets its share anyway takes nobody's place, however long its items have waited. Within a lane tenants take turns
 (`scheduler/turns.py`), and of a tenant's items those of the lowest priority number come first, the oldest before
@@ -66,18 +68,21 @@ def next_batch(lanes: Mapping[int, Tenants], owed: Owed, budget: Budget) -> Deci
         if owed.lanes.get(number, 0) >= waiting[number].tokens:
             fill(number, owed.lanes[number])
     for number in waiting:
-        if not draft.closed:
+        # Those who wait for it are not kept waiting for more than they asked for: what else there is makes the next.
+        apart = budget.brief_seconds is not None and number > 0 and any(each.entry.lane == 0 for each in draft.batch)
+        if not draft.closed and not apart:
             fill(number, float("inf"))
-    return Decision(draft.batch, Owed(_owed_lanes(draft, waiting, owed.lanes, budget), turns))
+    return Decision(draft.batch, Owed(_owed_lanes(draft, lanes, waiting, owed.lanes), turns))
 
 
 def _owed_lanes(
-    draft: Draft, waiting: Mapping[int, Waiting], before: Mapping[int, float], budget: Budget
+    draft: Draft, lanes: Mapping[int, Tenants], waiting: Mapping[int, Waiting], before: Mapping[int, float]
 ) -> dict[int, float]:
     """A share of the batch for each lane below the first, less what it got. What was given freely is not owed back."""
-    owed = {}
+    # A lane that was not looked at is owed what it was.
+    owed = {number: each for number, each in before.items() if number not in lanes}
     for number in list(waiting)[1:]:
-        most = max(budget.tokens, waiting[number].tokens)
+        most = max(draft.budget.tokens, waiting[number].tokens)
         got = sum(each.tokens for each in draft.batch if each.entry.lane == number)
         owed[number] = min(most, max(0.0, before.get(number, 0) + draft.tokens * LEAST_SHARE - got))
     return owed

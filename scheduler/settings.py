@@ -69,7 +69,15 @@ WEBHOOK_KEPT_MS = 3_600_000
 """A webhook that has ended is remembered for so long, so that it is not delivered anew when it is handed in again."""
 
 SLOTS = 2
-"""Micro-batches a worker may hold: one that runs, one that waits, so that the engine never does."""
+"""Micro-batches a worker may hold: one that runs, one that waits, so that the engine never does.
+
+One more where both are of other lanes and interactive callers wait: the worker runs it next."""
+
+INTERACTIVE_TARGET_MS = 50
+"""How long a batch of other lanes may run, and keep an interactive caller waiting, while such callers come."""
+
+URGENT_REMEMBERED_SECONDS = 10.0
+"""For so long after the last interactive item the batches of other lanes stay brief."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class SchedulerSettings:
     redis_url: str
     broker_url: str
     log_format: str
+    interactive_target_ms: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -88,4 +97,5 @@ class SchedulerSettings:
             redis_url=redis_url,
             broker_url=environment.get("MILLPOND_BROKER_URL") or redis_url,
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
+            interactive_target_ms=int(environment.get("MILLPOND_INTERACTIVE_TARGET_MS") or INTERACTIVE_TARGET_MS),
         )

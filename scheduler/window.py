@@ -64,9 +64,19 @@ class Window:
         for entry in entries:
             self._lanes[entry.lane].remove(entry)
 
-    def next_batch(self, budget: Budget) -> Decision:
-        """The next micro-batch, empty when nothing waits; its items stay in the window until it is `sent`."""
-        return next_batch({n: lane.tenants() for n, lane in enumerate(self._lanes)}, self._owed, budget)
+    @property
+    def urgent(self) -> bool:
+        """Whether interactive callers wait."""
+        return not self._lanes[0].empty
+
+    def next_batch(self, budget: Budget, *, urgent_only: bool = False) -> Decision:
+        """The next micro-batch, empty when nothing waits; its items stay in the window until it is `sent`.
+
+        Args:
+            urgent_only: of the first lane alone.
+        """
+        lanes = self._lanes[:1] if urgent_only else self._lanes
+        return next_batch({number: lane.tenants() for number, lane in enumerate(lanes)}, self._owed, budget)
 
     def sent(self, decision: Decision) -> None:
         """Forgets the items of a micro-batch that was sent, and gives their tenants' turns to the others."""
@@ -126,6 +136,10 @@ class _Lane:
         self._number = number
         self._tenants: OrderedDict[str, _Waits] = OrderedDict()
         self._places: dict[Entry, tuple[str, int]] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self._places
 
     def tenants(self) -> dict[str, Tenant]:
         return {name: Tenant(waits, waits.weight) for name, waits in self._tenants.items()}

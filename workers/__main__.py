@@ -4,7 +4,6 @@ import io
 import logging
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from pooling.config import resolve_spec
 from pooling.device import prepare_process, threads_for
 from pooling.errors import PoolingError
 from scheduler.connection import check_server, connect
+from scheduler.cost import Sample
 from scheduler.errors import SchedulerError
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready, announce_refusal
@@ -48,11 +48,13 @@ def serve(settings: WorkerSettings) -> int:
         from pooling.engine import Engine
     from pooling.memory import fitting_tokens
     from workers.app import serve_batches
+    from workers.engine_thread import EngineThread
+    from workers.profiling import profile
     from workers.resident import Resident
 
     spec = resolve_spec(settings.checkpoint, settings.model_options)
 
-    def load() -> tuple[Engine, int]:
+    def load() -> tuple[Engine, int, list[Sample]]:
         followers = None
         if settings.tensor_parallel_size > 1:
             from pooling.ranks import Ranks
@@ -69,14 +71,13 @@ def serve(settings: WorkerSettings) -> int:
             utilization=settings.gpu_memory_utilization,
         )
         engine.warm_up(tokens, settings.max_num_seqs)
-        return engine, tokens
+        return engine, tokens, profile(engine, tokens, settings.max_num_seqs)
 
-    # One thread loads and runs the engine: OpenMP keeps a team of threads for each thread that calls it.
-    engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-    engine, tokens = engine_thread.submit(load).result()
+    engine_thread = EngineThread()
+    engine, tokens, samples = engine_thread.submit(load).result()
     seconds = time.monotonic() - began
     log.info("%s loaded and warm in %.1f s", settings.model, seconds)
-    resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens))
+    resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens), samples)
     return serve_batches(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -23,10 +22,13 @@ from pooling.engine import PoolingEngine, PoolingInput
 from pooling.pooler_config import Activation, PoolingType
 from scheduler import leases
 from scheduler.connection import is_passing
+from scheduler.cost import Sample
 from scheduler.keys import ModelKeys
-from scheduler.messages import LeasedItem, MicroBatch, Vector
+from scheduler.messages import LeasedItem, MicroBatch, Vector, encode_profile
 from scheduler.metrics import STAGE_SECONDS
 from scheduler.settings import BATCH_SECONDS_LIMIT, RENEWAL_SECONDS, SLOTS
+from workers.engine_thread import EngineThread
+from workers.profiling import sample_of
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,12 @@ class Resident:
     """One engine, the micro-batches it holds, and its worker's life signs."""
 
     def __init__(
-        self, redis: Redis, engine: PoolingEngine, engine_thread: ThreadPoolExecutor, settings: WorkerSettings
+        self,
+        redis: Redis,
+        engine: PoolingEngine,
+        engine_thread: EngineThread,
+        settings: WorkerSettings,
+        profile: Sequence[Sample] = (),
     ) -> None:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._redis = redis
@@ -57,6 +64,7 @@ class Resident:
             "max_num_seqs": settings.max_num_seqs,
             "max_num_batched_tokens": settings.max_num_batched_tokens,
             "fingerprint": engine.spec.fingerprint,
+            "profile": encode_profile(profile),
         }
         self._engine_thread = engine_thread
         self._held: dict[str, float] = {}
@@ -90,7 +98,8 @@ class Resident:
     def _run_claimed(self, batch: MicroBatch, queued_us: Sequence[int]) -> None:
         try:
             inputs = [_pooling_input(leased) for leased in batch.items]
-            vectors, forward_us = self._engine_thread.submit(self._forward, inputs).result()
+            forward = self._engine_thread.submit(lambda: self._forward(inputs), urgent=batch.urgent)
+            vectors, forward_us = forward.result()
         except Exception as error:
             log.exception("a forward of %d sequences, %d tokens failed", len(batch.items), batch.tokens)
             step = leases.release(self._keys, batch.batch_id, f"{type(error).__name__}: {error}")
@@ -101,7 +110,8 @@ class Resident:
             for leased, vector, queued in zip(batch.items, vectors, queued_us, strict=True)
         ]
         with STAGE_SECONDS.labels(self._keys.model, "commit").time():
-            _insist(leases.commit(self._keys, batch.batch_id, answers).run_blocking, self._redis, "commit")
+            sample = sample_of([leased.item.tokens for leased in batch.items], forward_us / 1e6)
+            _insist(leases.commit(self._keys, batch.batch_id, answers, sample).run_blocking, self._redis, "commit")
 
     def _forward(self, inputs: list[PoolingInput]) -> tuple[list[np.ndarray], int]:
         """What the engine makes of the inputs, and the microseconds that it took."""

@@ -6,6 +6,7 @@
 -- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 7 8 lanes
 -- ARGV  1 batch id   2 TTL of results in ms   3 request prefix   4 result prefix   5 scheduler channel
 --       6 the answers, msgpack: [lane number, entry id, request id, index, tokens, encoded result] each
+--       7 what the batch took, for the leader: tokens, sum of squared lengths, seconds; '' when it is not known
 -- Reply how many results this call wrote
 
 local written, tokens, unwanted, repeated = 0, 0, 0, 0
@@ -33,6 +34,6 @@ end
 if repeated > 0 then
   redis.call('HINCRBY', KEYS[4], 'items_repeated', repeated)
 end
-end_lease(KEYS[1], KEYS[2], KEYS[5], ARGV[1], ARGV[5])
+end_lease(KEYS[1], KEYS[2], KEYS[5], ARGV[1], ARGV[5], ARGV[7])
 wake_callers(ARGV[3], ARGV[4], ARGV[2])
 return written

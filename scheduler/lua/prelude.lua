@@ -64,8 +64,9 @@ local function settle(request_prefix, result_prefix, request, index, value)
   return true
 end
 
--- Ends a micro-batch's lease and frees its worker's slot, unless it had ended before.
-local function end_lease(leases, batch_key, held, batch, channel)
+-- Ends a micro-batch's lease and frees its worker's slot, unless it had ended before. The leader hears of it: the worker,
+-- the batch and, where it is known, what it took.
+local function end_lease(leases, batch_key, held, batch, channel, measured)
   if redis.call('ZREM', leases, batch) == 0 then
     return
   end
@@ -74,7 +75,7 @@ local function end_lease(leases, batch_key, held, batch, channel)
   if redis.call('HINCRBY', held, worker, -1) <= 0 then
     redis.call('HDEL', held, worker)
   end
-  redis.call('PUBLISH', channel, 'slot ' .. worker)
+  redis.call('PUBLISH', channel, 'slot ' .. worker .. ' ' .. batch .. ' ' .. (measured or ''))
 end
 
 -- The most results that travel with the news of them: most requests have one item, and are spared a round trip.

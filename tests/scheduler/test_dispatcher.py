@@ -11,10 +11,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from scheduler import leases, window
 from scheduler.connection import connect_async
+from scheduler.cost import Sample
 from scheduler.dispatcher import Dispatcher
 from scheduler.keys import Lane, ModelKeys
-from scheduler.messages import Item, Vector
+from scheduler.messages import Item, Vector, encode_profile
 from scheduler.queue import enqueue
+from scheduler.settings import INTERACTIVE_TARGET_MS
 from scheduler.turns import QUANTUM
 
 KEYS = ModelKeys("m")
@@ -55,11 +57,14 @@ class Scene:
         items = [Item(request_id, index, b"\1\0\0\0" * size, 1, **order) for index, size in enumerate(sizes)]
         await enqueue(KEYS, lane, request_id, items, "channel").run(self.redis)
 
-    async def beat(self, worker: str, slots: int = 2, tokens: int = 100, sequences: int = 8) -> None:
+    async def beat(
+        self, worker: str, slots: int = 2, tokens: int = 100, sequences: int = 8, profile: bytes = b""
+    ) -> None:
         fields: dict[str, str | bytes | int] = {
             "slots": slots,
             "max_num_batched_tokens": tokens,
             "max_num_seqs": sequences,
+            "profile": profile,
         }
         await leases.heartbeat(KEYS, worker, fields).run(self.redis)
 
@@ -294,6 +299,48 @@ def test_a_tenant_with_more_than_the_window_holds_hides_nobody_behind_it_and_is_
             assert await scene.redis.hlen(KEYS.result("one")) == 1
         assert window.WINDOW == 100, "the one was served among the first"
         assert [await scene.redis.hlen(KEYS.result(f"many {number}")) for number in range(3)] == [300] * 3
+
+    on_a_scene(clean_redis_url, play)
+
+
+def test_an_interactive_caller_overtakes_what_waits_at_a_worker_full_of_other_work(
+    clean_redis_url: str,
+) -> None:
+    async def play(scene: Scene) -> None:
+        await scene.beat("w", slots=2, sequences=1)
+        async with dispatching(scene):
+            await scene.accept("bulk", [10] * 5, Lane.BULK)
+            await scene.batches(2)
+            await scene.accept("now", [10])
+            await scene.accept("now too", [10])
+            *_, express = await scene.batches(3)
+            assert await scene.redis.hget(KEYS.held, "w") == b"3"
+            await scene.run(express)
+            assert await scene.redis.hlen(KEYS.result("now")) == 1
+            assert await scene.run((await scene.batches(4))[3]) == 1
+            assert await scene.redis.hlen(KEYS.result("now too")) == 1, "before any of the bulk lane"
+
+    on_a_scene(clean_redis_url, play)
+
+
+def test_batches_of_other_lanes_are_brief_while_interactive_callers_come(clean_redis_url: str) -> None:
+    """As brief as the worker's profile makes them, and of other lanes alone."""
+    seconds_a_token = 0.001
+
+    async def play(scene: Scene) -> None:
+        profile = [Sample(tokens, tokens * 10, tokens * seconds_a_token) for tokens in (10, 50, 100, 500, 1_000)]
+        await scene.beat("w", slots=1, tokens=1_000, sequences=1_000, profile=encode_profile(profile))
+        async with dispatching(scene):
+            await scene.accept("bulk", [10] * 150, Lane.BULK)
+            (first,) = await scene.batches(1)
+            assert await scene.run(first) == 100, "nobody else is there"
+            await scene.batches(2)
+            await scene.accept("now", [10])
+            assert await scene.run((await scene.batches(3))[2]) == 1, "the caller's batch is its own"
+            await scene.accept("bulk too", [10] * 150, Lane.BULK)
+            await scene.run(scene.sent[1])
+            brief = await scene.run((await scene.batches(4))[3])
+            assert brief == pytest.approx(INTERACTIVE_TARGET_MS / 1000 / seconds_a_token / 10, abs=1)
 
     on_a_scene(clean_redis_url, play)
 

@@ -93,6 +93,33 @@ def test_an_item_that_must_go_alone_comes_from_the_lane_below_too() -> None:
     pytest.fail("it waits for ever")
 
 
+def by_tokens(tokens: int, _squares: int) -> float:
+    return tokens / 1_000
+
+
+def test_others_are_brief_and_apart_while_interactive_callers_come() -> None:
+    budget = Budget(1_000, 1_000, 0.05, by_tokens)
+    window = window_of({0: [waiting("a"), waiting("b")], 1: [waiting(f"job {n}", lane=1) for n in range(3)]})
+    window.add(waiting(f"bulk {n}", lane=2) for n in range(20))
+    assert [each.request_id for each in sent(window, budget)] == ["a", "b"]
+    assert [each.entry.lane for each in sent(window, budget)] == [1, 1, 1, 2, 2], "50 ms"
+    window.add(waiting(str(n)) for n in range(90))
+    assert len(sent(window, budget)) == 90, "what interactive callers send is not cut"
+    long = window_of({2: [waiting("long", 500, lane=2), waiting("short", lane=2)]})
+    assert [each.request_id for each in sent(long, budget)] == ["long"], "one sequence is let in, however long"
+
+
+def test_a_lane_is_owed_its_share_while_others_are_brief_too() -> None:
+    budget, got, given = Budget(1_000, 1_000, 0.05, by_tokens), 0, 0
+    window = window_of({2: [waiting(f"bulk {n}", lane=2) for n in range(3_000)]})
+    for number in range(400):
+        window.add([waiting(f"{number}/{n}") for n in range(20)])
+        batch = sent(window, budget)
+        given += sum(each.tokens for each in batch)
+        got += sum(each.tokens for each in batch if each.entry.lane == 2)
+    assert got / given == pytest.approx(LEAST_SHARE, rel=0.1)
+
+
 def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
     lanes = {0: {"t": Tenant([waiting("a", tenant="t")])}}
     owed = Owed()

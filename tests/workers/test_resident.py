@@ -23,6 +23,7 @@ from scheduler.keys import Lane, ModelKeys
 from scheduler.messages import Failure, Item, Result, Vector
 from scheduler.results import Callers
 from workers import resident as resident_module
+from workers.engine_thread import EngineThread
 from workers.resident import Resident
 from workers.settings import WorkerSettings
 
@@ -74,11 +75,10 @@ class Direct:
 @contextmanager
 def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
     settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, 1, 0.9, "text")
-    with ThreadPoolExecutor(1) as engine_thread:
-        resident = Resident(redis, engine, engine_thread, settings)  # type: ignore[arg-type]
-        resident.start()
-        yield resident
-        resident.leave()
+    resident = Resident(redis, engine, EngineThread(), settings)  # type: ignore[arg-type]
+    resident.start()
+    yield resident
+    resident.leave()
 
 
 def items_of(firsts: Sequence[int]) -> list[Item]:
