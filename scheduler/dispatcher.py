@@ -23,7 +23,7 @@ from scheduler.fleet import Fleet, Slot, sample_of
 from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
 from scheduler.queue import READ_COUNT, LaneReader, drop
-from scheduler.settings import INTERACTIVE_TARGET_MS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
+from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
 from scheduler.window import Window
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Dispatcher:
                 if isinstance(error, RedisError) and not is_passing(error):
                     raise
                 log.warning("not leading %s: %s", self._keys.model, error)
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(STANDBY_SECONDS)
 
 
 class Term:

@@ -26,6 +26,9 @@ BATCH_SECONDS_LIMIT = 300.0
 LEADER_TTL_MS = 2_500
 """Another scheduler takes over a model this long after its leader was last heard of."""
 
+STANDBY_SECONDS = 0.2
+"""How often a scheduler that does not lead looks whether anybody does. With `LEADER_TTL_MS` it is the longest pause."""
+
 TICK_SECONDS = 0.8
 """How often a leader renews its leadership, looks for leases that ran out and counts the workers' slots."""
 
