@@ -23,7 +23,8 @@ PATIENCE_SECONDS = 30.0
 
 @pytest.fixture(scope="module", params=MODELS)
 def server(request: pytest.FixtureRequest) -> Iterator[Millpond]:
-    with serving(model=MODELS[request.param]) as server:
+    # With a process for jobs: who waits for a job that nobody runs waits long.
+    with serving("--job-workers", "1", model=MODELS[request.param]) as server:
         yield server
 
 

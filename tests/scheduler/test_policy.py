@@ -1,5 +1,6 @@
-"""Which items the next micro-batch holds."""
+"""Which items the next micro-batch holds. `MILLPOND_EXAMPLES` (500) are made for each property."""
 
+import os
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -12,6 +13,8 @@ from scheduler.policy import LEAST_SHARE, Owed, next_batch
 from scheduler.queue import Waiting
 from scheduler.turns import QUANTUM, Tenant
 from scheduler.window import Window
+
+EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "500"))
 
 Lanes = Mapping[int, Iterable[Waiting]]
 
@@ -139,7 +142,7 @@ items = st.builds(
 stories = st.lists(st.lists(items, max_size=8), max_size=8)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(stories, st.integers(1, 400), st.integers(1, 8))
 def test_budgets_hold_nothing_is_lost_or_invented_and_tenants_are_served_in_their_order(
     story: list[list[tuple[int, int, int, int, str]]], tokens: int, sequences: int
@@ -177,7 +180,7 @@ def _check_order(one: Waiting, taken: set[str], left: Mapping[str, Waiting], tok
             assert other.attempts == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES // 10, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(8, 120), st.integers(1, 4), st.integers(1, 20)), min_size=2, max_size=6),
     st.integers(1_500, 4_000),
@@ -201,7 +204,7 @@ def test_tenants_that_always_have_something_waiting_share_a_lane_by_their_weight
     assert got == pytest.approx(fair, rel=0.1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.integers(1, 3 * QUANTUM), min_size=2, max_size=12), st.integers(1, 600), st.data())
 def test_nobody_waits_while_others_come_and_go(sizes: list[int], tokens: int, data: st.DataObject) -> None:
     """A tenant with one item is served, though others hand in the next as soon as one is taken."""
