@@ -14,6 +14,7 @@ from api.rendering import OWN_VARIABLES, Renderer
 from api.sequences import Limit, Sequences, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
+from pooling.pooler_config import PoolingType
 from pooling.tokenizing import Side, TokenIds
 
 
@@ -84,13 +85,8 @@ async def tokenized_conversation(
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
     renderer = model.renderer
-    if call.chat_template is None and not renderer.has_template:
-        raise bad_request(
-            f"{model.name} has no chat template, so it is not said how messages become text: send token ids as "
-            "messages, or put a chat_template.jinja into the checkpoint.",
-            "messages",
-            "no_chat_template",
-        )
+    if call.chat_template is None:
+        check_template(model)
     timings, tokenizer = timings_of(request), model.tokenizer
     with timings.stage("tokenize"):
         text = await renderer.render(
@@ -142,4 +138,28 @@ def _check_template(template: object, renderer: Renderer) -> None:
     if not isinstance(template, str):
         raise bad_request(
             f"chat_template is {kind_of(template)}; it must be a string.", "chat_template", "invalid_type"
+        )
+
+
+def check_template(model: ServedModel) -> None:
+    """Refuses messages where it is not said how they become text."""
+    if not model.renderer.has_template:
+        raise bad_request(
+            f"{model.name} has no chat template, so it is not said how messages become text: send token ids as "
+            "messages, or put a chat_template.jinja into the checkpoint.",
+            "messages",
+            "no_chat_template",
+        )
+
+
+def check_steps(ids: TokenIds, model: ServedModel) -> None:
+    """Refuses a conversation without a step: it would get an empty list of scores."""
+    pooler = model.spec.pooler
+    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id not in ids:
+        tag = model.tokenizer.token(pooler.step_tag_id) if pooler.step_tag_id is not None else None
+        raise bad_request(
+            f"There is no step to score: this model scores each token {pooler.step_tag_id} ({tag!r}, its step_tag_id), "
+            "and there is none in the messages: put one behind each step.",
+            "messages",
+            "no_steps",
         )

@@ -1,7 +1,6 @@
 """Starts the roles of a command on this machine and keeps them running until Ctrl-C or SIGTERM."""
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -27,11 +26,12 @@ from api.chosen_models import chosen_models
 from api.embedded_redis import Network
 from api.errors import LaunchError
 from api.exposure import Door
+from api.locking import HeldError, hold
 from api.options import API, ENVIRONMENT_PREFIX, SCHEDULER, SECRETS, SERVE, WORKER, Options
+from api.reaching import check_redis
 from api.serving import Served, checkpoint_directory, example_call
 from api.supervisor import Role, Supervisor
-from scheduler.connection import check_server, connect, connect_async
-from scheduler.errors import SchedulerError
+from scheduler.connection import connect, connect_async
 from scheduler.logs import set_up_logging
 from scheduler.metrics import QueueCollector
 
@@ -138,9 +138,9 @@ class _Launch:
             _listen(options.host, metrics_port, "--metrics-port").close()
         served = self._served()
         if not directory:
-            _check_redis(redis_url, "--redis-url")
+            check_redis(redis_url, "--redis-url")
         if options.broker_url:
-            _check_redis(options.broker_url, "--broker-url")
+            check_redis(options.broker_url, "--broker-url")
         shared = {
             "MILLPOND_REDIS_URL": redis_url,
             "MILLPOND_BROKER_URL": options.broker_url or redis_url,
@@ -305,16 +305,12 @@ class _Launch:
 
 def _lock(lock: IO[str], directory: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
+        hold(lock)
+    except HeldError as error:
         raise LaunchError(
-            f"{directory} is held by another Millpond (process {lock.read().strip() or 'unknown'}): "
-            "stop that one, or choose another --data-dir."
+            f"{directory} is held by another Millpond (process {error.process}): stop that one, or choose another "
+            "--data-dir."
         ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
 
 
 def _listen(host: str, port: int, flag: str) -> socket.socket:
@@ -334,19 +330,6 @@ def _in_url(host: str) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _check_redis(url: str, flag: str) -> None:
-    try:
-        client = connect(url)
-    except ValueError as error:
-        raise LaunchError(f"{flag} is not a Redis URL: {error}.") from error
-    try:
-        check_server(client)
-    except SchedulerError as error:
-        raise LaunchError(str(error).replace("--redis-url", flag)) from error
-    finally:
-        client.close()
 
 
 def _webhook_secrets(options: Options) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import Request
 
 from api.answering import failure_error
-from api.conversing import check_variables
+from api.conversing import check_steps, check_template, check_variables
 from api.errors import ApiError, bad_request
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
@@ -19,7 +19,7 @@ from api.scoring import Comparison, Group, comparison
 from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
-from pooling.pooler_config import Activation, PoolingType
+from pooling.pooler_config import Activation
 from pooling.tokenizing import TokenIds
 from scheduler.messages import Failure, Result
 
@@ -191,12 +191,7 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
         parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
-        if not model.renderer.has_template:
-            raise bad_request(
-                f"{model.name} has no chat template, so it is not said how messages become text: send text.",
-                "messages",
-                "no_chat_template",
-            )
+        check_template(model)
         return _Single(messages=parsed.messages)
     except ApiError as error:
         return _Single(error=error)
@@ -259,21 +254,10 @@ def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: 
         else:
             texts = None if single.text is None else [single.text]
             sequences = ids_within(model, name, [single.ids], truncation, texts)
-        _check_steps(sequences.ids[0], model)
+        check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error
     return Row(sequences, finish, single.text)
-
-
-def _check_steps(ids: TokenIds, model: ServedModel) -> None:
-    pooler = model.spec.pooler
-    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id not in ids:
-        raise bad_request(
-            f"There is no step to score: this model scores each token {pooler.step_tag_id} (its step_tag_id), and "
-            "the row has none.",
-            "messages",
-            "no_steps",
-        )
 
 
 def _score(pooled: Sequence[bytes]) -> Entry:

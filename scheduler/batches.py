@@ -2,7 +2,7 @@
 
 A batch's hash holds what was asked for (owner, endpoint, input, window, metadata, output_life, webhook, created and
 expires in Unix seconds), its status and the times of it, chunks and next (how its lines are cut, and the first chunk
-that nobody has had), total, completed, failed, input_tokens, total_tokens, model, and at its end output_file,
+that nobody has had), total, completed, failed, tokens, model, and at its end output_file,
 error_file, errors.
 """
 
@@ -134,8 +134,7 @@ class Counted:
 
     completed: int
     failed: int
-    input_tokens: int
-    total_tokens: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ def commit_chunk(part: Part, counted: Counted, kinds: Sequence[str], now: int) -
     """
     batch = part.batch_id
     keys = [batch_key(batch), batch_claims(batch), batch_holders(batch), batch_chunks(batch)]
-    counts = [counted.completed, counted.failed, counted.input_tokens, counted.total_tokens]
+    counts = [counted.completed, counted.failed, counted.tokens]
     kept = Winner(part.token, tuple(kinds)).encode()
     return Step("commit_chunk", keys, [part.name, part.token, *counts, now, kept], _SHARED)
 

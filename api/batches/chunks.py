@@ -136,5 +136,5 @@ def _together(done: Sequence[Answered]) -> ChunkOutput | None:
         ERRORS: b"".join(each.text for each in done if not each.is_output),
     }
     completed, tokens = sum(each.is_output for each in done), sum(each.tokens for each in done)
-    counted = Counted(completed, len(done) - completed, tokens, tokens)
+    counted = Counted(completed, len(done) - completed, tokens)
     return ChunkOutput({kind: content for kind, content in contents.items() if content}, counted)

@@ -16,9 +16,8 @@ from api.bulk.reporting import Reports
 from api.bulk.servers import OwnBroker, OwnServer, remove_abandoned, temporary_directory
 from api.bulk.stopping import Stop
 from api.errors import LaunchError
+from api.reaching import check_redis
 from api.supervisor import Supervisor
-from scheduler.connection import check_server, connect
-from scheduler.errors import SchedulerError
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,9 @@ async def running(
 def check_ledger(url: str) -> None:
     """Raises BulkError where no fit Redis answers there."""
     try:
-        client = connect(url)
-    except ValueError as error:
-        raise BulkError(f"--ledger is not a Redis URL: {error}.") from error
-    try:
-        check_server(client)
-    except SchedulerError as error:
-        raise BulkError(str(error).replace("--redis-url", "--ledger")) from error
-    finally:
-        client.close()
+        check_redis(url, "--ledger")
+    except LaunchError as error:
+        raise BulkError(str(error)) from error
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The work directory of a backfill, beside its output: what makes the same command go on where it was left."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from api.bulk.errors import BulkError
 from api.bulk.ledger import LEDGER_FILE, Ledger, open_ledger
 from api.bulk.storage import filesystem, is_url, reading, writing
 from api.bulk.task import PARTS
+from api.locking import HeldError, hold
 
 SUFFIX = ".millpond"
 ERRORS_SUFFIX = ".errors.jsonl"
@@ -166,16 +166,12 @@ def _locked(path: Path) -> Iterator[None]:
     """No other command works here meanwhile."""
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
+            hold(file)
+        except HeldError as error:
             raise BulkError(
-                f"Another command (process {file.read().strip() or 'unknown'}) works on this output: wait for it, or "
-                "let several share the work by --ledger."
+                f"Another command (process {error.process}) works on this output: wait for it, or let several "
+                "share the work by --ledger."
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield
 
 

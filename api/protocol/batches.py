@@ -186,7 +186,7 @@ def batch_object(batch_id: str, found: Mapping[bytes, bytes]) -> BatchObject:
         created_at=number("created"),
         expires_at=number("expires"),
         request_counts=Counts(total=number("total"), completed=number("completed"), failed=number("failed")),
-        usage=BatchUsage(input_tokens=number("input_tokens"), total_tokens=number("total_tokens")),
+        usage=BatchUsage(input_tokens=number("tokens"), total_tokens=number("tokens")),
         metadata=orjson.loads(metadata) if metadata else None,
         **{name: number(name) or None for name in TIMES},  # type: ignore[arg-type]
     )

@@ -7,14 +7,12 @@ from fastapi import APIRouter, Request, Response
 
 from api.answering import PoolingCall, pooled
 from api.body import read_json
-from api.conversing import conversation_within
+from api.conversing import check_steps, conversation_within
 from api.errors import bad_request
 from api.protocol.rewards import RewardRequest, reward_response
 from api.protocol.schema import request_body
 from api.serving import ServedModel
 from api.state import chosen_model
-from pooling.pooler_config import PoolingType
-from pooling.tokenizing import TokenIds
 
 router = APIRouter()
 
@@ -32,7 +30,7 @@ async def create_reward(request: Request) -> Response:
         request, call, model, add_special_tokens=call.add_special_tokens, side="left"
     )
     sequences = conversation.sequences
-    _check_steps(sequences.ids[0], model)
+    check_steps(sequences.ids[0], model)
     (scores,) = await pooled(request, PoolingCall(model, sequences, priority=call.priority))
     body = reward_response(
         call.request_id or f"reward-{request.state.request_id}",
@@ -66,17 +64,4 @@ def _check_dimensions(dimensions: int | None, model: ServedModel) -> None:
             f"dimensions is {dimensions}; a score of this model has {model.spec.row_width}, and is never cut: leave "
             "dimensions out.",
             "dimensions",
-        )
-
-
-def _check_steps(ids: TokenIds, model: ServedModel) -> None:
-    """Refuses a conversation without a step: it would get an empty list of scores."""
-    pooler = model.spec.pooler
-    if pooler.pooling_type is PoolingType.STEP and pooler.step_tag_id not in ids:
-        tag = model.tokenizer.token(pooler.step_tag_id) if pooler.step_tag_id is not None else None
-        raise bad_request(
-            f"messages hold no step to score: this model scores each token {pooler.step_tag_id} ({tag!r}, its "
-            "step_tag_id), and there is none in them: put one behind each step.",
-            "messages",
-            "no_steps",
         )

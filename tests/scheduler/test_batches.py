@@ -16,7 +16,7 @@ from scheduler.keys import BATCH_OWNERS, EXPIRING_FILES, batch_chunks, batch_cla
 LATER = 4_000_000_000
 """Unix seconds."""
 
-ONE = Counted(1, 0, 5, 5)
+ONE = Counted(1, 0, 5)
 
 
 @dataclass
@@ -127,7 +127,7 @@ def test_a_chunk_counts_once_and_keeps_what_was_written(book: Book) -> None:
     assert (book.commit(second, ["output", "errors"]), book.commit(second)) == (1, 0)
     kept = book.redis.hget(batch_chunks("batch_a"), first.name)
     assert Winner.decode(kept) == Winner("two", ("output", "errors"))
-    assert book.redis.hmget(batch_key("batch_a"), "completed", "total_tokens") == [b"1", b"5"]
+    assert book.redis.hmget(batch_key("batch_a"), "completed", "tokens") == [b"1", b"5"]
     assert book.status("batch_a") == "in_progress"
     assert book.commit(book.claim(token="three")) == 1
     assert (book.status("batch_a"), book.claim().name) == ("finalizing", FINISH)
