@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import Request
 
+from api.admission import check_within_bounds, full
 from api.callers import Caller
 from api.deadlines import deadline_of
 from api.errors import ApiError, Rehearsed, bad_request
@@ -18,6 +19,7 @@ from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
 from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
+from scheduler.errors import QueueFullError
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
 
@@ -80,7 +82,8 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
 
     Raises:
         ApiError: 499 when the caller left, 400 for a lane that there is not or what the model cannot do, 413 for what
-            would be too large a reply, 403 for a lane that is not the key's, 429 when the key's limits are reached.
+            would be too large a reply or never fit into the queue, 403 for a lane that is not the key's, 429 when the
+            key's limits are reached or the queue is full.
         Rehearsed: it was only asked whether the call could run, and it could.
     """
     state, timings = state_of(request), timings_of(request)
@@ -88,6 +91,7 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
     caller = caller_of(request)
     caller.check_lane(lane)
     check_possible(call, state.options.max_response_bytes)
+    check_within_bounds(call.sequences.tokens, state.options, call.sequences.field)
     if getattr(request.state, REHEARSAL, False):
         check_within_limits(caller, call.sequences.tokens)
         raise Rehearsed
@@ -98,7 +102,10 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
     items = items_of(request_id, call, seconds, caller)
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
-        results = await _results(request, call.model, lane, items)
+        try:
+            results = await _results(request, call.model, lane, items)
+        except QueueFullError as error:
+            raise full(error, lane, caller, state.options) from error
     # Those of the item that came back last, as far as the worker's clocks tell.
     vectors = (result for result in results if isinstance(result, Vector))
     last = max(vectors, key=lambda vector: vector.queued_us + vector.forward_us, default=Vector(b""))

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from api.admission import bounds_of
 from api.authenticating import Authenticating
 from api.canary import Canary
 from api.deadlines import Punctual
@@ -87,7 +88,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         models = Models([ServedModel.load(each, created, sandbox) for each in served])
         if any(model.renderer.has_template or model.renderer.takes_templates for model in models):
             await sandbox.start()
-        callers = Callers(redis)
+        callers = Callers(redis, bounds_of(options))
         canaries = tuple(Canary(redis, callers, model) for model in models)
         job_news = JobNews(redis)
         app.state.millpond = State(options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis))

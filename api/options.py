@@ -138,6 +138,14 @@ class Options(BaseModel):
         None, description="most tokens in a micro-batch (default: 2048 on a cpu, 16384 on a gpu)"
     )
 
+    max_queued_tokens: Annotated[PositiveInt, Shown("processes", "TOKENS", (*BULK, SERVE, API))] = Field(
+        16_000_000,
+        description="most tokens that may be queued in a lane of a model; as many take 0.1 to 1 GB of Redis",
+    )
+    max_queued_tokens_per_key: Annotated[PositiveInt, Shown("processes", "TOKENS", (*BULK, SERVE, API))] = Field(
+        8_000_000, description="most of them of one key, or of all callers where there are no keys"
+    )
+
     interactive_target_ms: Annotated[PositiveInt, Shown("processes", "MS", (SERVE, SCHEDULER))] = Field(
         50, description="how long batches of jobs and bulk may run, and keep an interactive caller waiting"
     )

@@ -22,6 +22,7 @@ from scheduler.errors import LeadershipLostError
 from scheduler.fleet import Fleet, Slot, sample_of
 from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
+from scheduler.pace import Pace, publish
 from scheduler.queue import READ_COUNT, LaneReader, drop
 from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
 from scheduler.window import Window
@@ -82,6 +83,7 @@ class Term:
         self._reader = LaneReader(redis, self._keys)
         self._window = Window()
         self._fleet = Fleet(redis, keys)
+        self._pace = Pace()
         self._target_seconds = target_ms / 1000
         self._urgent_seen = -math.inf
         self._wake = asyncio.Event()
@@ -146,7 +148,9 @@ class Term:
                 word, *rest = message["data"].decode().split()
                 if word == "slot":
                     worker_id, batch_id, *measured = rest
-                    self._fleet.freed(worker_id, batch_id, sample_of(measured))
+                    sample = sample_of(measured)
+                    self._fleet.freed(worker_id, batch_id, sample)
+                    self._pace.done(sample.tokens if sample else 0)
                 else:
                     await self._look_at_workers()
                 self._wake.set()
@@ -163,6 +167,8 @@ class Term:
             await self._take_back_expired()
             await self._drop_expired()
             await self._look_at_workers()
+            pace = self._pace.look(waiting=self._window.waits, promised=self._fleet.promised())
+            await publish(self._redis, self._keys, pace)
             self._wake.set()
 
     async def _take_back_expired(self) -> None:

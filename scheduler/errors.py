@@ -1,5 +1,7 @@
 """Every error of the queue."""
 
+from typing import Literal
+
 
 class SchedulerError(Exception):
     """The base of the queue's errors."""
@@ -7,6 +9,22 @@ class SchedulerError(Exception):
 
 class QueueUnavailableError(SchedulerError):
     """Redis did not take or give what was asked of it, within the time allowed."""
+
+
+class QueueFullError(SchedulerError):
+    """Too much is queued already for a request to be accepted; nothing of it was.
+
+    Attributes:
+        bound: what is full.
+        queued: tokens in the lane.
+        seconds: after which there will be room; None where the workers' pace is not known.
+    """
+
+    def __init__(self, bound: Literal["lane", "tenant", "deadline"], queued: int, seconds: float | None) -> None:
+        super().__init__(f"too much is queued ({bound}): {queued} tokens, room in {seconds} s")
+        self.bound = bound
+        self.queued = queued
+        self.seconds = seconds
 
 
 class UnsupportedServerError(SchedulerError):

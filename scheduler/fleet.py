@@ -99,6 +99,11 @@ class Fleet:
         if sample:
             worker.cost.learn(sample)
 
+    def promised(self) -> float:
+        """Tokens a second of all workers together, as their costs have it; 0 without any."""
+        seconds = (worker.cost.seconds(*TYPICAL) for worker in self._workers.values())
+        return sum(TYPICAL[0] / each for each in seconds if each > 0)
+
     def free_slot(self, *, urgent: bool) -> Slot | None:
         """A slot of the worker that holds least, of several the fastest; None while all are full.
 

@@ -100,6 +100,25 @@ class ModelKeys:
         return f"{self.root}held"
 
     @property
+    def queued(self) -> str:
+        """Hash: tokens accepted and not yet ended, by `LANE` and `LANE/TENANT`; and `LANE#`, tenants with any."""
+        return f"{self.root}queued"
+
+    @property
+    def pace(self) -> str:
+        """String with TTL: tokens that all workers together do in a second, as the leader sees it."""
+        return f"{self.root}pace"
+
+    @property
+    def line(self) -> str:
+        """Hash with TTL: `LANE/TENANT` -> the Unix time in ms up to which its refused requests will fill the queue."""
+        return f"{self.root}line"
+
+    def promise(self, digest: str) -> str:
+        """String with TTL: the Unix time in milliseconds from which a refused request, which comes again, has room."""
+        return f"{self.root}promise:{digest}"
+
+    @property
     def claims(self) -> str:
         """Hash: `lane number/entry id` -> the micro-batch that holds the entry."""
         return f"{self.root}claims"

@@ -49,7 +49,16 @@ def lease(
 
     Read its reply with `leased_count`.
     """
-    batch = [keys.leader, keys.leases, keys.claims, keys.batch(batch_id), keys.counters, keys.held, *keys.lanes]
+    batch = [
+        keys.leader,
+        keys.leases,
+        keys.claims,
+        keys.batch(batch_id),
+        keys.counters,
+        keys.held,
+        *keys.lanes,
+        keys.queued,
+    ]
     queue, message = ([posting.queue_key], posting.message) if posting else ([], b"")
     return Step(
         "lease",
@@ -72,7 +81,7 @@ def claim(keys: ModelKeys, batch_id: str, worker_id: str) -> Step:
     """Begins a micro-batch that was sent to a worker; read its reply with `claimed_batch`."""
     return Step(
         "claim",
-        [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes],
+        [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes, keys.queued],
         [batch_id, worker_id, LEASE_MS, keys.request_prefix, keys.scheduler_channel],
     )
 
@@ -100,12 +109,19 @@ def commit(
     """
     measured = f"{sample.tokens} {sample.squares} {sample.seconds:.6f}" if sample else ""
     rows = [
-        (*leased.entry, leased.item.request_id, leased.item.index, leased.item.tokens, result.encode())
+        (
+            *leased.entry,
+            leased.item.request_id,
+            leased.item.index,
+            leased.item.tokens,
+            result.encode(),
+            leased.item.tenant,
+        )
         for leased, result in answers
     ]
     return Step(
         "commit",
-        [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes],
+        [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, *keys.lanes, keys.queued],
         [
             batch_id,
             RESULT_TTL_MS,
@@ -122,7 +138,16 @@ def release(keys: ModelKeys, batch_id: str, reason: str, only_expired: bool = Fa
     """Ends a lease without results; its reply is (items that went back, items given up), or None."""
     return Step(
         "release",
-        [keys.leases, keys.batch(batch_id), keys.claims, keys.counters, keys.held, keys.dead_letters, *keys.lanes],
+        [
+            keys.leases,
+            keys.batch(batch_id),
+            keys.claims,
+            keys.counters,
+            keys.held,
+            keys.dead_letters,
+            *keys.lanes,
+            keys.queued,
+        ],
         [
             batch_id,
             reason,

@@ -1,10 +1,13 @@
 """The lanes: how a request's items get into them, and how a leader reads them."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
+from scheduler.errors import QueueFullError
 from scheduler.keys import LANES, MODELS, NEW_MODEL_CHANNEL, Lane, ModelKeys
 from scheduler.lua import Step, packed
 from scheduler.messages import Entry, Item
@@ -32,22 +35,78 @@ class Waiting:
     weight: int = 1
 
 
-def enqueue(keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item], channel: str) -> Step:
-    """Accepts a request and all its items, in the order of their index, or changes nothing when it is known already.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most tokens that may be queued for a model.
 
-    The request's deadline is that of its items, which have it in common.
+    Attributes:
+        lane: in one lane.
+        tenant: of one tenant in a lane.
     """
+
+    lane: int
+    tenant: int
+
+
+UNBOUNDED = Bounds(2**53, 2**53)
+
+
+def enqueue(
+    keys: ModelKeys, lane: Lane, request_id: str, items: Sequence[Item], channel: str, bounds: Bounds | None = None
+) -> Step:
+    """Accepts a request and all its items, in the order of their index, or changes nothing; see `check_accepted`.
+
+    The request's deadline and tenant are those of its items, which have them in common.
+
+    Args:
+        bounds: beyond which it is refused; None for what was accepted before, and Redis has lost.
+    """
+    most = (bounds.lane, bounds.tenant) if bounds else (0, 0)
+    first = items[0]
     return Step(
         "enqueue",
-        [keys.request(request_id), keys.lane(lane)],
-        [request_id, channel, REQUEST_TTL_MS, items[0].deadline_ms, packed([item.encode() for item in items])],
+        [
+            keys.request(request_id),
+            keys.lane(lane),
+            keys.queued,
+            keys.pace,
+            keys.line,
+            keys.promise(_digest(items) if bounds else ""),
+        ],
+        [
+            request_id,
+            channel,
+            REQUEST_TTL_MS,
+            first.deadline_ms,
+            packed([item.encode() for item in items]),
+            packed([item.tokens for item in items]),
+            LANES.index(lane),
+            first.tenant,
+            *most,
+        ],
     )
+
+
+def check_accepted(reply: Any) -> None:
+    """Raises QueueFullError where `enqueue` replied that a request is refused."""
+    if isinstance(reply, list):
+        bound, queued, milliseconds = reply
+        raise QueueFullError(bound.decode(), queued, None if milliseconds < 0 else milliseconds / 1000)
+
+
+def _digest(items: Sequence[Item]) -> str:
+    """Tells a request that comes again by its tokens."""
+    found = hashlib.blake2b(digest_size=12)
+    for item in items:
+        found.update(item.ids)
+    found.update(items[0].tenant.encode())
+    return found.hexdigest()
 
 
 def drop(keys: ModelKeys, entries: Sequence[Entry]) -> Step:
     """Takes items out of their lanes that nobody waits for; its reply is, for each, 1 or, if it waits still, 0."""
     places = [place for entry in entries for place in (entry.lane, entry.entry_id)]
-    return Step("drop", [keys.claims, keys.counters, *keys.lanes], [keys.request_prefix, *places])
+    return Step("drop", [keys.claims, keys.counters, *keys.lanes, keys.queued], [keys.request_prefix, *places])
 
 
 async def abandon(redis: Redis, keys: ModelKeys, request_ids: Sequence[str]) -> None:

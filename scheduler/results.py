@@ -19,7 +19,7 @@ from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing, persist
 from scheduler.errors import QueueUnavailableError
 from scheduler.keys import Lane, ModelKeys, wake_channel
 from scheduler.messages import Item, Result, decode_result
-from scheduler.queue import abandon, announce_model, enqueue
+from scheduler.queue import UNBOUNDED, Bounds, abandon, announce_model, check_accepted, enqueue
 from scheduler.settings import REQUEST_TTL_MS
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ class _Pending:
 class Callers:
     """The requests of one api process that wait for their results."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, bounds: Bounds = UNBOUNDED) -> None:
         self._redis = redis
+        self._bounds = bounds
         self._channel = wake_channel(uuid.uuid4().hex)
         self._pending: dict[str, _Pending] = {}
         self._subscribed = asyncio.Event()
@@ -61,6 +62,7 @@ class Callers:
 
         Raises:
             QueueUnavailableError: Redis did not take the request in time.
+            QueueFullError: too much is queued already.
         """
         pending = _Pending(keys, lane, items, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
@@ -83,8 +85,10 @@ class Callers:
     async def _hand_in(self, request_id: str, pending: _Pending) -> None:
         async with asyncio.timeout(ENQUEUE_SECONDS):
             await self._subscribed.wait()
-        step = enqueue(pending.keys, pending.lane, request_id, pending.items, self._channel)
-        await step.run(self._redis)
+        # What was accepted once, and Redis has lost, is not asked to wait.
+        bounds = None if pending.accepted else self._bounds
+        step = enqueue(pending.keys, pending.lane, request_id, pending.items, self._channel, bounds)
+        check_accepted(await step.run(self._redis))
 
     async def _abandon(self, request_id: str, pending: _Pending, handing_in: "asyncio.Future[None]") -> None:
         # What is on its way into Redis would come after its own removal: it is let in first.

@@ -1,14 +1,14 @@
 -- What several steps share. `lua.py` puts it before each of them, so it is not a step itself.
 --
--- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, deadline, in this order. The
--- last is missing from those that an earlier version wrote.
+-- Lane entries are streams' entries with the fields request, index, item, attempts, reasons, deadline, tenant, tokens, in
+-- this order. The last three are missing from those that an earlier version wrote.
 -- Request and result keys are made here from a prefix and the request's id; they carry the model's hash tag like every
 -- key in KEYS, so on a cluster they lie on the same shard.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
-local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS, DEADLINE = 2, 4, 6, 8, 10, 12
+local REQUEST, INDEX, ITEM, ATTEMPTS, REASONS, DEADLINE, TENANT, TOKENS = 2, 4, 6, 8, 10, 12, 14, 16
 
 -- The fields of a lane's entry, or nil when it has left the lane.
 local function entry_fields(lane, id)
@@ -40,12 +40,53 @@ local function in_parts(command, key, arguments)
   end
 end
 
+-- What is queued, in tokens: a hash of `LANE` and `LANE/TENANT`, and of `LANE#`, how many tenants have something in it.
+-- Fields are gone when nothing is.
+local function count_in(queued, lane, tenant, tokens)
+  redis.call('HINCRBY', queued, lane, tokens)
+  if redis.call('HINCRBY', queued, lane .. '/' .. tenant, tokens) == tokens then
+    redis.call('HINCRBY', queued, lane .. '#', 1)
+  end
+end
+
+local function lower(queued, field, by)
+  local left = redis.call('HINCRBY', queued, field, -by)
+  if left <= 0 then
+    redis.call('HDEL', queued, field)
+  end
+  return left
+end
+
+local left_lanes = {}
+
+-- Notes that an item has left its lane for good. `count_out` must follow.
+local function has_left(lane, tenant, tokens)
+  if tokens then
+    local tenants = left_lanes[lane] or {}
+    tenants[tenant] = (tenants[tenant] or 0) + tokens
+    left_lanes[lane] = tenants
+  end
+end
+
+-- Counts out what has left the lanes in this step.
+local function count_out(queued)
+  for lane, tenants in pairs(left_lanes) do
+    for tenant, tokens in pairs(tenants) do
+      lower(queued, lane, tokens)
+      if lower(queued, lane .. '/' .. tenant, tokens) <= 0 then
+        lower(queued, lane .. '#', 1)
+      end
+    end
+  end
+end
+
 -- Strikes an item that nobody waits for out of its lane, and counts why. A caller takes its request back at the deadline,
--- so once the request is gone only the entry still knows that it had one.
-local function drop(lane, id, fields, counters)
+-- so once the request is gone only the entry still knows that it had one. `count_out` must follow.
+local function drop(lane, lane_key, id, fields, counters)
   local deadline = tonumber(fields[DEADLINE] or 0)
   local expired = deadline > 0 and deadline <= now
-  redis.call('XDEL', lane, id)
+  redis.call('XDEL', lane_key, id)
+  has_left(lane, fields[TENANT], tonumber(fields[TOKENS]))
   redis.call('HINCRBY', counters, expired and 'items_expired' or 'items_abandoned', 1)
 end
 

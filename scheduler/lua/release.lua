@@ -4,7 +4,7 @@
 -- worker had begun goes back with one attempt more; after the last attempt it is answered with an error instead, and
 -- put among the dead letters. What nobody waits for any more leaves its lane for good.
 --
--- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 dead letters   7 8 9 lanes
+-- KEYS  1 leases   2 batch hash   3 claims   4 counters   5 held   6 dead letters   7 8 9 lanes   10 queued
 -- ARGV  1 batch id   2 reason   3 attempts allowed   4 TTL of results in ms   5 request prefix   6 result prefix
 --       7 scheduler channel   8 '1': only if the lease has run out   9 dead letters kept
 -- Reply {items that went back, items given up}, or nil when there was nothing to release
@@ -30,18 +30,21 @@ for _, entry in ipairs(packed and cmsgpack.unpack(packed) or {}) do
     if not waiting_channel(ARGV[5] .. fields[REQUEST]) then
       if claimed then
         redis.call('XDEL', lane_key, id)
+        has_left(entry[1], fields[TENANT], tonumber(fields[TOKENS]))
         redis.call('HINCRBY', KEYS[4], 'items_unwanted', 1)
       else
-        drop(lane_key, id, fields, KEYS[4])
+        drop(entry[1], lane_key, id, fields, KEYS[4])
       end
     elseif attempts < tonumber(ARGV[3]) then
       redis.call('XDEL', lane_key, id)
       redis.call('XADD', lane_key, '*', 'request', fields[REQUEST], 'index', fields[INDEX], 'item', fields[ITEM],
-        'attempts', attempts, 'reasons', reasons, 'deadline', fields[DEADLINE] or 0)
+        'attempts', attempts, 'reasons', reasons, 'deadline', fields[DEADLINE] or 0,
+        unpack(fields, 13))
       returned = returned + 1
     else
       local failure = {500, 'item_given_up', 'The input was given up after ' .. attempts .. ' attempts. ' .. reasons}
       redis.call('XDEL', lane_key, id)
+      has_left(entry[1], fields[TENANT], tonumber(fields[TOKENS]))
       settle(ARGV[5], ARGV[6], fields[REQUEST], fields[INDEX], 'e' .. cmsgpack.pack(failure))
       redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[9], '*', 'request', fields[REQUEST], 'index', fields[INDEX],
         'item', fields[ITEM], 'reasons', reasons)
@@ -49,6 +52,7 @@ for _, entry in ipairs(packed and cmsgpack.unpack(packed) or {}) do
     end
   end
 end
+count_out(KEYS[10])
 redis.call('HINCRBY', KEYS[4], 'items_returned', returned)
 if given_up > 0 then
   redis.call('HINCRBY', KEYS[4], 'items_given_up', given_up)

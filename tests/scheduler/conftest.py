@@ -10,7 +10,7 @@ from scheduler import leases
 from scheduler.connection import connect
 from scheduler.keys import Lane, ModelKeys
 from scheduler.messages import Entry, Item, MicroBatch, Vector
-from scheduler.queue import drop, enqueue
+from scheduler.queue import Bounds, check_accepted, drop, enqueue
 
 CHANNEL = "millpond:wake:test"
 
@@ -23,11 +23,26 @@ class Bench:
     keys: ModelKeys
     token: int = 0
 
-    def accept(self, request_id: str, count: int = 1, lane: Lane = Lane.INTERACTIVE, deadline_ms: int = 0) -> int:
+    def accept(
+        self,
+        request_id: str,
+        count: int = 1,
+        lane: Lane = Lane.INTERACTIVE,
+        deadline_ms: int = 0,
+        tenant: str = "",
+        bounds: Bounds | None = None,
+    ) -> int:
         items = [
-            Item(request_id, index, b"\1\0\0\0" * (index + 1), 1, deadline_ms=deadline_ms) for index in range(count)
+            Item(request_id, index, b"\1\0\0\0" * (index + 1), 1, deadline_ms=deadline_ms, tenant=tenant)
+            for index in range(count)
         ]
-        return int(enqueue(self.keys, lane, request_id, items, CHANNEL).run_blocking(self.redis))
+        reply = enqueue(self.keys, lane, request_id, items, CHANNEL, bounds).run_blocking(self.redis)
+        check_accepted(reply)
+        return int(reply)
+
+    def queued(self) -> dict[str, int]:
+        found = self.redis.hgetall(self.keys.queued)
+        return {field.decode(): int(tokens) for field, tokens in found.items()}
 
     def lead(self) -> int:
         self.token = int(leases.lead(self.keys, None).run_blocking(self.redis))
