@@ -1,6 +1,6 @@
 """The living workers of a model as its leader sees them: who has a free slot, what fits into it, how fast they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -9,6 +9,7 @@ from scheduler.cost import Cost, Sample
 from scheduler.draft import Budget
 from scheduler.keys import ModelKeys
 from scheduler.messages import decode_profile
+from scheduler.queue import Waiting
 
 TYPICAL = (512, 512 * 64)
 """Tokens and squared lengths of the batch by which workers are compared."""
@@ -34,6 +35,12 @@ class Worker:
         """What one forward of it may hold; those of the lanes below the first for no longer than this."""
         return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds)
 
+    def takes(self, batch_id: str, batch: Iterable[Waiting]) -> None:
+        """One of its slots is taken by a batch that is on its way to it."""
+        self.held += 1
+        if any(waiting.entry.lane == 0 for waiting in batch):
+            self.urgent.add(batch_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -56,18 +63,16 @@ class Slot:
 class Fleet:
     """Follows the workers by their heartbeats; between two looks it keeps count by itself."""
 
-    def __init__(self, redis: Redis, keys: ModelKeys) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._workers: dict[str, Worker] = {}
+    def __init__(self, workers: Iterable[Worker] = ()) -> None:
+        self._workers = {worker.worker_id: worker for worker in workers}
 
-    async def refresh(self) -> list[str]:
+    async def refresh(self, redis: Redis, keys: ModelKeys) -> list[str]:
         """Looks at the heartbeats and the slots taken; the ids of workers that are gone."""
-        ids = [member.decode() for member in await self._redis.smembers(self._keys.workers)]
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(self._keys.held)
+        ids = [member.decode() for member in await redis.smembers(keys.workers)]
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.held)
             for worker_id in ids:
-                pipeline.hmget(self._keys.worker(worker_id), "slots", "max_num_batched_tokens", "max_num_seqs")
+                pipeline.hmget(keys.worker(worker_id), "slots", "max_num_batched_tokens", "max_num_seqs")
             held, *signs = await pipeline.execute()
         found, gone = {}, []
         for worker_id, (slots, tokens, sequences) in zip(ids, signs, strict=True):
@@ -75,7 +80,7 @@ class Fleet:
                 gone.append(worker_id)
                 continue
             known = self._workers.get(worker_id)
-            cost = known.cost if known else await self._cost_of(worker_id)
+            cost = known.cost if known else await _cost_of(redis, keys, worker_id)
             worker = Worker(worker_id, int(slots), int(tokens), int(sequences), cost)
             worker.held = int(held.get(worker_id.encode(), 0))
             # News of a batch's end may get lost. With nothing held there is nothing urgent.
@@ -83,12 +88,8 @@ class Fleet:
             found[worker_id] = worker
         self._workers = found
         if gone:
-            await self._redis.srem(self._keys.workers, *gone)
+            await redis.srem(keys.workers, *gone)
         return gone
-
-    async def _cost_of(self, worker_id: str) -> Cost:
-        """What a worker that has come says of its speed."""
-        return Cost.of(decode_profile(await self._redis.hget(self._keys.worker(worker_id), "profile")))
 
     def freed(self, worker_id: str, batch_id: str, sample: Sample | None) -> None:
         """A slot of this worker became free."""
@@ -115,6 +116,11 @@ class Fleet:
             return Slot(min(free, key=_load))
         full = [each for each in self._workers.values() if urgent and each.held == each.slots and not each.urgent]
         return Slot(min(full, key=_load), express=True) if full else None
+
+
+async def _cost_of(redis: Redis, keys: ModelKeys, worker_id: str) -> Cost:
+    """What a worker that has come says of its speed."""
+    return Cost.of(decode_profile(await redis.hget(keys.worker(worker_id), "profile")))
 
 
 def _load(worker: Worker) -> tuple[int, float]:
