@@ -168,7 +168,7 @@ class Term:
             await self._drop_expired()
             await self._look_at_workers()
             pace = self._pace.look(waiting=self._window.waits, promised=self._fleet.promised())
-            await publish(self._redis, self._keys, pace)
+            await publish(self._redis, self._keys, pace, self._fleet.batch_seconds())
             self._wake.set()
 
     async def _take_back_expired(self) -> None:

@@ -104,6 +104,11 @@ class Fleet:
         seconds = (worker.cost.seconds(*TYPICAL) for worker in self._workers.values())
         return sum(TYPICAL[0] / each for each in seconds if each > 0)
 
+    def batch_seconds(self) -> float:
+        """What a full batch takes on the slowest worker."""
+        full = ((worker.cost, worker.tokens) for worker in self._workers.values())
+        return max((cost.seconds(tokens, tokens * TYPICAL[1] // TYPICAL[0]) for cost, tokens in full), default=0.0)
+
     def free_slot(self, *, urgent: bool) -> Slot | None:
         """A slot of the worker that holds least, of several the fastest; None while all are full.
 
