@@ -19,11 +19,12 @@ from redis.exceptions import RedisError
 from scheduler import leases, metrics
 from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
-from scheduler.fleet import Fleet, Slot, sample_of
+from scheduler.fleet import Fleet, sample_of
 from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
 from scheduler.pace import Pace, publish
 from scheduler.queue import READ_COUNT, LaneReader, drop
+from scheduler.roster import Slot
 from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
 from scheduler.window import Window
 
