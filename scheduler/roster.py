@@ -81,12 +81,12 @@ class Roster:
         """A slot of the worker that holds least, of several the fastest; None while all are full.
 
         Args:
-            urgent: whether interactive callers wait: where all slots hold what others do, one more is for them.
+            urgent: whether interactive callers wait: where a slot holds what others wait for, one more is for them.
         """
         free = [worker for worker in self.workers.values() if worker.held < worker.slots]
         if free:
             return Slot(min(free, key=_load))
-        full = [each for each in self.workers.values() if urgent and each.held == each.slots and not each.urgent]
+        full = [each for each in self.workers.values() if urgent and each.held == each.slots > len(each.urgent)]
         return Slot(min(full, key=_load), express=True) if full else None
 
 
