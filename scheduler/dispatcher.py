@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 from scheduler import leases, metrics
 from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing
 from scheduler.errors import LeadershipLostError
-from scheduler.fleet import Fleet, Slot, sample_of
+from scheduler.fleet import Fleet, sample_of
 from scheduler.keys import ModelKeys
 from scheduler.messages import Posting
 from scheduler.pace import Pace, publish
 from scheduler.queue import READ_COUNT, LaneReader, drop
+from scheduler.roster import Slot
 from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS
 from scheduler.urgency import Urgency
 from scheduler.window import Window
@@ -82,7 +83,7 @@ class Term:
         self._broker = broker
         self._reader = LaneReader(redis, self._keys)
         self._window = Window()
-        self._fleet = Fleet()
+        self._fleet = Fleet(redis, keys)
         self._pace = Pace()
         self._urgency = Urgency(target_ms / 1000)
         self._wake = asyncio.Event()
@@ -161,7 +162,7 @@ class Term:
             await self._drop_expired()
             await self._look_at_workers()
             pace = self._pace.look(waiting=self._window.waits, promised=self._fleet.promised())
-            await publish(self._redis, self._keys, pace)
+            await publish(self._redis, self._keys, pace, self._fleet.batch_seconds())
             self._wake.set()
 
     async def _take_back_expired(self) -> None:
@@ -186,7 +187,7 @@ class Term:
             self._room.set()
 
     async def _look_at_workers(self) -> None:
-        for worker_id in await self._fleet.refresh(self._redis, self._keys):
+        for worker_id in await self._fleet.refresh():
             log.info("worker %s is gone", worker_id)
             try:
                 await self._broker.discard(worker_id)

@@ -106,7 +106,7 @@ class ModelKeys:
 
     @property
     def pace(self) -> str:
-        """String with TTL: tokens that all workers together do in a second, as the leader sees it."""
+        """String with TTL: tokens that all workers together do in a second, and the milliseconds of a full batch."""
         return f"{self.root}pace"
 
     @property

@@ -49,7 +49,11 @@ class Pace:
         return promised if self._busy is None else self._busy
 
 
-async def publish(redis: Redis, keys: ModelKeys, tokens_per_second: float) -> None:
-    """Lets the steps that accept requests know."""
+async def publish(redis: Redis, keys: ModelKeys, tokens_per_second: float, batch_seconds: float) -> None:
+    """Lets the steps that accept requests know.
+
+    Args:
+        batch_seconds: what a full batch takes.
+    """
     if tokens_per_second >= 1:
-        await redis.set(keys.pace, round(tokens_per_second), px=PACE_TTL_MS)
+        await redis.set(keys.pace, f"{tokens_per_second:.0f} {batch_seconds * 1000:.0f}", px=PACE_TTL_MS)

@@ -74,7 +74,7 @@ WEBHOOK_KEPT_MS = 3_600_000
 SLOTS = 2
 """Micro-batches a worker may hold: one that runs, one that waits, so that the engine never does.
 
-One more where both are of other lanes and interactive callers wait: the worker runs it next."""
+One more where one of them is of other lanes and interactive callers wait: the worker runs it next."""
 
 INTERACTIVE_TARGET_MS = 50
 """How long a batch of other lanes may run, and keep an interactive caller waiting, while such callers come."""

@@ -14,7 +14,7 @@ from scheduler.connection import check_server, connect
 from scheduler.cost import Sample
 from scheduler.errors import SchedulerError
 from scheduler.logs import set_up_logging
-from scheduler.memory import keep_giving_back
+from scheduler.memory import keep_small
 from scheduler.readiness import announce_ready, announce_refusal
 from workers.errors import WorkerError
 from workers.settings import WorkerSettings
@@ -38,6 +38,7 @@ def main() -> int:
 def serve(settings: WorkerSettings) -> int:
     """Loads the engine and consumes until SIGTERM."""
     began = time.monotonic()
+    keep_small()
     redis = connect(settings.redis_url)
     check_server(redis)
     threads = threads_for(settings.tensor_parallel_size)
@@ -78,7 +79,6 @@ def serve(settings: WorkerSettings) -> int:
     engine, tokens, samples = engine_thread.submit(load).result()
     seconds = time.monotonic() - began
     log.info("%s loaded and warm in %.1f s", settings.model, seconds)
-    keep_giving_back()
     resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens), samples)
     return serve_batches(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
 

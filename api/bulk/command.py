@@ -40,9 +40,9 @@ async def _run(command: BulkCommand) -> int:
     from api.bulk.backfill import Backfill
     from api.bulk.stopping import Stop
     from api.bulk.trying import Trial
-    from scheduler.memory import keep_giving_back
+    from scheduler.memory import keep_small
 
-    keep_giving_back()
+    keep_small()
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -25,7 +25,7 @@ from scheduler.broker import celery_application
 from scheduler.consuming import consume
 from scheduler.keys import backfill_queue
 from scheduler.logs import set_up_logging
-from scheduler.memory import keep_giving_back
+from scheduler.memory import keep_small
 from scheduler.readiness import announce_ready, announce_refusal
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ RENEWAL_SECONDS = 3.0
 def main() -> int:
     """Runs chunks until SIGTERM; the exit status, 2 when it cannot begin."""
     set_up_logging("executor", "text")
-    keep_giving_back()
+    keep_small()
     task = BackfillTask.from_environment(os.environ)
     reporter = Reporter.from_environment(os.environ)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.cost import Cost, Sample
-from scheduler.fleet import Worker
+from scheduler.roster import Worker
 from scheduler.settings import SLOTS
 
 PROFILED = ((1, 16), (1, 64), (4, 32), (1, 256), (8, 64), (4, 256), (32, 32), (32, 64))

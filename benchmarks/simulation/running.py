@@ -1,6 +1,6 @@
 """Runs arrivals through a deployment in virtual time.
 
-What is decided is decided by the scheduler's own code: `Window` with policy and turns, `Fleet` with the costs it
+What is decided is decided by the scheduler's own code: `Window` with policy and turns, `Roster` with the costs it
 learns, `Urgency`. What is simulated is the world around it, in the order of scheduler/dispatcher.py and
 workers/resident.py: reading, leasing, claiming, forwards, commits. Nothing fails here, and no deadline passes.
 """
@@ -18,11 +18,11 @@ from benchmarks.simulation.clock import Clock, Desk, Happening
 from benchmarks.simulation.engines import Batch, EngineLine, Forward
 from benchmarks.simulation.machines import Deployment
 from scheduler.cost import Sample
-from scheduler.fleet import Fleet, Slot
 from scheduler.keys import LANES
 from scheduler.messages import Entry
 from scheduler.policy import Decision
 from scheduler.queue import READ_COUNT, Waiting, order_of
+from scheduler.roster import Roster, Slot
 from scheduler.urgency import Urgency
 from scheduler.window import Gap, Window
 
@@ -58,10 +58,9 @@ class Simulation:
         self._window, self._urgency = Window(), Urgency(deployment.target_seconds)
         chances = [np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(len(deployment.engines))]
         self._names = {str(number): number for number in range(len(deployment.engines))}
-        self._fleet = Fleet(
-            engine.joins(name, chance)
-            for name, engine, chance in zip(self._names, deployment.engines, chances, strict=True)
-        )
+        self._roster = Roster()
+        for name, engine, chance in zip(self._names, deployment.engines, chances, strict=True):
+            self._roster.workers[name] = engine.joins(name, chance)
         self._engines = [
             EngineLine(self._clock, engine, chance, self._forwarded)
             for engine, chance in zip(deployment.engines, chances, strict=True)
@@ -130,7 +129,7 @@ class Simulation:
         """Forms the next batch, if there is a slot and something waits."""
         self._woken = False
         looked = self._overheads.dispatch_worker * len(self._engines)
-        slot = self._fleet.free_slot(urgent=self._window.urgent)
+        slot = self._roster.free_slot(urgent=self._window.urgent)
         if slot is None:
             return looked, self._rest
         budget = slot.worker.budget(self._urgency.brief_seconds(self._clock.now))
@@ -185,7 +184,7 @@ class Simulation:
             self._scheduler.submit(lambda: (0.0, freed))
 
         def freed() -> None:
-            self._fleet.freed(str(batch.worker), batch.batch_id, sample)
+            self._roster.freed(str(batch.worker), batch.batch_id, sample)
             self._wake()
 
         self._clock.after(seconds, lambda: self._step(len(batch.items), committed))

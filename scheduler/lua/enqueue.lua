@@ -10,7 +10,7 @@
 --       the workers is not known
 --
 -- Who is refused is promised room at a time, and the next one at a later time, at the pace at which room comes free. While
--- the queue is nearly full, only who was promised room gets it: the last fifth is kept for them.
+-- the queue is nearly full, only who was promised room gets it: a part of the last fifth is kept for them.
 
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
@@ -22,7 +22,7 @@ for _, size in ipairs(sizes) do
   tokens = tokens + size
 end
 
-local OPEN = 0.8
+local OPEN, PROMISED = 0.8, 0.95
 local GRACE_MS = 30000
 local EARLY_MS = 50
 local LONGEST_MS = 600000
@@ -34,7 +34,9 @@ local function too_much(share)
   if own == 0 then
     tenants = tenants + 1
   end
-  local pace = tonumber(redis.call('GET', KEYS[4]) or 0) / 1000
+  local told = redis.call('GET', KEYS[4]) or '0 0'
+  local pace, batch_ms = told:match('^(%d+) (%d+)$')
+  pace, batch_ms = tonumber(pace) / 1000, tonumber(batch_ms)
   local kind, excess, easing = nil, 0, pace
   local function consider(name, more, at)
     if more > excess then
@@ -57,7 +59,9 @@ local function too_much(share)
     -- Tenants take turns: before a tenant's last item the others get as much as it does, and no more.
     local before = above + math.min(in_lane + tokens, (own + tokens) * tenants)
     local part = (above + in_lane > 0) and share or 1
-    consider('deadline', before - part * pace * math.max(0, deadline - now), pace / tenants)
+    -- Nothing of a batch is there before all of it is.
+    local left = math.max(0, deadline - now - ((above + in_lane > 0) and batch_ms or 0))
+    consider('deadline', before - part * pace * left, pace / tenants)
   end
   return kind, excess, easing, in_lane
 end
@@ -65,7 +69,7 @@ end
 if tonumber(ARGV[9]) > 0 then
   local promised = tonumber(redis.call('GET', KEYS[6]) or 0)
   local due = promised > 0 and promised - EARLY_MS <= now
-  local kind, excess, easing, in_lane = too_much(due and 1 or OPEN)
+  local kind, excess, easing, in_lane = too_much(due and PROMISED or OPEN)
   if kind then
     if easing <= 0 then
       return {kind, in_lane, -1}

@@ -12,10 +12,11 @@ from scheduler.queue import Bounds
 from tests.scheduler.conftest import Bench
 
 ROOMY = Bounds(1_000, 1_000)
+BATCH_MS = 200
 
 
 def pace(bench: Bench, tokens_per_second: int) -> None:
-    bench.redis.set(bench.keys.pace, tokens_per_second)
+    bench.redis.set(bench.keys.pace, f"{tokens_per_second} {BATCH_MS}")
 
 
 def drain(bench: Bench, count: int) -> None:
@@ -145,8 +146,8 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(bench: Bench) -> None:
     with pytest.raises(QueueFullError) as caught:
         bench.accept("b", 2, deadline_ms=in_ms(3_000), bounds=ROOMY)
     assert caught.value.bound == "deadline"
-    # 81 before it, its own 3, of which 0.8 x 30 are done in time.
-    assert caught.value.seconds == pytest.approx((84 - 24) / 10, abs=0.2)
+    # 81 before it and its own 3, of which four fifths of 28 are done in time: a batch takes 0.2 s.
+    assert caught.value.seconds == pytest.approx((84 - 0.8 * 28) / 10, abs=0.1)
     bench.accept("c", 2, deadline_ms=in_ms(30_000), bounds=ROOMY)
 
 

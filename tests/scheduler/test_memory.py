@@ -16,7 +16,7 @@ memory.GIVING_BACK_SECONDS = 0.05
 kept = [bytes(5_000) for _ in range(40_000)]
 del kept[1::20], kept[:-1]  # what remains lies at the top, and holds all below it
 before = own_mib()
-memory.keep_giving_back()
+memory.keep_small()
 until = time.monotonic() + 20
 while own_mib() > before - 50 and time.monotonic() < until:
     time.sleep(0.02)

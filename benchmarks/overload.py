@@ -1,0 +1,164 @@
+"""Three times more calls than a server can do: what it does of them, what it says to the others, and how it recovers.
+
+    .venv/bin/python -m benchmarks.overload --seconds 120 [--times 3] [--json FILE]
+
+First the capacity: calls of one text from 64 callers that each send the next when they have an answer. Then Poisson
+arrivals of three times as many, each call with a deadline; who is refused comes once more, after the time of its
+Retry-After. Stated are the calls answered in a second against the capacity; how many of those that were accepted were
+answered before their deadline; how many of the second tries passed; and after the end, with a few calls a second, when
+their latency is back at what it was before (twice the p99 at most).
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import orjson
+import uvloop
+
+from api.options import Options
+from api.serving import checkpoint_directory
+from benchmarks.callers import call_all
+from benchmarks.machine import describe_machine
+from benchmarks.texts import mixed_texts
+from tests.server import TINY_BERT, serving
+
+CALLERS = 64
+DEADLINE_MS = 3_000
+PROBES_PER_SECOND = 5.0
+IDLE_SECONDS, RECOVERY_SECONDS = 10.0, 20.0
+
+
+@dataclass
+class Tally:
+    """What became of the calls."""
+
+    first: dict[int, int] = field(default_factory=dict)
+    second: dict[int, int] = field(default_factory=dict)
+    answered_at: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+
+class Client:
+    """Calls of one text with a deadline, over kept connections."""
+
+    def __init__(self, url: str, texts: list[str]) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=2_000)
+        self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=limits)
+        self._bodies = [
+            orjson.dumps({"input": text, "encoding_format": "base64", "truncate_prompt_tokens": -1}) for text in texts
+        ]
+        self.chance = random.Random(1)
+
+    async def call(self, body: bytes | None = None) -> httpx.Response:
+        """One call; of a text by chance, where none is given."""
+        headers = {"Content-Type": "application/json", "Millpond-Deadline-Ms": str(DEADLINE_MS)}
+        content = body or self.chance.choice(self._bodies)
+        return await self._http.post("/v1/embeddings", content=content, headers=headers)
+
+    async def call_twice(self, tally: Tally) -> None:
+        """One call, and where it is refused, another after the time that it was told."""
+        body = self.chance.choice(self._bodies)
+        reply = await self.call(body)
+        tally.first[reply.status_code] = tally.first.get(reply.status_code, 0) + 1
+        if reply.status_code == 429:
+            wait = int(reply.headers["retry-after-ms"]) / 1000
+            tally.waits.append(wait)
+            await asyncio.sleep(wait)
+            reply = await self.call(body)
+            tally.second[reply.status_code] = tally.second.get(reply.status_code, 0) + 1
+        if reply.status_code == 200:
+            tally.answered_at.append(time.perf_counter())
+
+    async def probes(self, seconds: float) -> list[tuple[float, float, int]]:
+        """Calls now and then: when each began, seconds from the first, how long it took, and its status."""
+        began, found = time.perf_counter(), list[tuple[float, float, int]]()
+
+        async def probe() -> None:
+            at = time.perf_counter()
+            reply = await self.call()
+            found.append((at - began, time.perf_counter() - at, reply.status_code))
+
+        calls = []
+        while time.perf_counter() - began < seconds:
+            calls.append(asyncio.create_task(probe()))
+            await asyncio.sleep(1 / PROBES_PER_SECOND)
+        await asyncio.gather(*calls)
+        return found
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._http.aclose()
+
+
+async def overloaded(client: Client, rate: float, seconds: float) -> tuple[Tally, float]:
+    """Calls at this rate for so long; the tally, and how many were answered in a second of that time."""
+    tally, calls = Tally(), list[asyncio.Task[None]]()
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        calls.append(asyncio.create_task(client.call_twice(tally)))
+        await asyncio.sleep(client.chance.expovariate(rate))
+    ended = time.perf_counter()
+    # The first seconds fill the queue.
+    settled = began + min(5.0, seconds / 4)
+    goodput = sum(settled < at < ended for at in tally.answered_at) / (ended - settled)
+    tally.answered_at.append(ended)
+    waiting = [call for call in calls if not call.done()]
+    print(f"{len(calls)} calls; {len(waiting)} second tries still to come", flush=True)
+    await asyncio.gather(*calls)
+    return tally, goodput
+
+
+async def measured(url: str, texts: list[str], rate: float, seconds: float) -> tuple[dict[str, object], Tally]:
+    """All figures but the capacity, and the tally."""
+    client = Client(url, texts)
+    before = sorted(took for _, took, _ in await client.probes(IDLE_SECONDS))
+    tally, goodput = await overloaded(client, rate, seconds)
+    after = sorted(await client.probes(RECOVERY_SECONDS))
+    await client.close()
+    late = [at for at, took, status in after if status != 200 or took > 2 * before[-1]]
+    accepted = {status: count for status, count in tally.first.items() if status != 429}
+    passed = tally.second.get(200, 0) / max(1, sum(tally.second.values()))
+    figures: dict[str, object] = {
+        "answered_per_second": goodput,
+        "accepted_and_answered": accepted.get(200, 0) / max(1, sum(accepted.values())),
+        "refused": tally.first.get(429, 0) / max(1, sum(tally.first.values())),
+        "second_tries_passed": passed,
+        "seconds_to_recover": max(late, default=0.0),
+        "waits": statistics.quantiles(tally.waits, n=20)[::9] if len(tally.waits) > 1 else [],
+    }
+    return figures, tally
+
+
+def main() -> None:
+    """Prints the figures; writes JSON when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
+    parser.add_argument("--tiny", action="store_true", help="the tests' tiny BERT in place of the default model")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    texts = [text[:600] for text in mixed_texts()]
+    checkpoint = TINY_BERT if options.tiny else checkpoint_directory(Options())
+    with serving(model=checkpoint) as server:
+        calls = [[text] for text in texts]
+        for _ in range(2):  # the first warms up
+            capacity = len(calls) / uvloop.run(call_all(server.port, calls, CALLERS)).seconds
+        print(f"capacity {capacity:.1f} calls/s", flush=True)
+        figures, tally = uvloop.run(measured(server.url, texts, options.times * capacity, options.seconds))
+    print(f"first tries {tally.first}, second tries {tally.second}")
+    for name, value in {**figures, "of_the_capacity": float(str(figures["answered_per_second"])) / capacity}.items():
+        print(f"{name:<24} {value if isinstance(value, list) else round(float(str(value)), 3)}")
+    if options.json:
+        found = {"capacity": capacity, "first": tally.first, "second": tally.second, **figures}
+        options.json.write_text(json.dumps({**describe_machine(), **found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
