@@ -43,8 +43,8 @@ def calls_of(seconds: float, load: float, backlog: float, workers: int, seed: in
 
 def compared_sleeping(calls: list[Call], workers: int, seed: int) -> list[Compared]:
     """With engines that sleep."""
-    with queue_of(Deployment([SLEEPING] * workers)) as redis_url:
-        real = run_real(redis_url, after_idle_calls(calls))
+    with queue_of(Deployment([SLEEPING] * workers)) as queue:
+        real = run_real(queue.redis_url, after_idle_calls(calls))
     return simulated_of(real, workers, SLEEPING.tokens, SLEEPING.sequences, seed)
 
 
