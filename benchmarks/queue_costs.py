@@ -2,11 +2,13 @@
 
     .venv/bin/python -m benchmarks.queue_costs [--depths 1000 10000 100000 1000000] [--json FILE]
     .venv/bin/python -m benchmarks.queue_costs --sequences 1 8 64 256
+    .venv/bin/python -m benchmarks.queue_costs --idle-workers 1 100 1000
 
 A worker whose engine costs nothing is kept busy from the bulk lane: a call's answer makes the next call, so that the
 queue stays as deep. Stated are items a second, with all processes and the caller on the cores of this machine, and the
 processor time of each role for an item: for queues of several depths, or for batches of several sizes, from which a
-batch's own cost and an item's are fitted. Beside it: the steps that Redis takes for a batch, and what each takes.
+batch's own cost and an item's are fitted. Beside it: the steps that Redis takes for a batch, and what each takes. The
+third command shows what workers cost that have nothing to do: their heartbeats, and the leader's looks at them.
 """
 
 import argparse
@@ -24,11 +26,15 @@ from redis.asyncio import Redis
 from benchmarks.machine import describe_machine
 from benchmarks.simulation.machines import Deployment, Engine
 from benchmarks.simulation.real import MODEL, Queue, hear, queue_of
+from scheduler import leases
 from scheduler.connection import connect_async
 from scheduler.cost import Sample
 from scheduler.keys import LANES, ModelKeys
+from scheduler.lua import Argument
 from scheduler.messages import Item
+from scheduler.queue import announce_model
 from scheduler.results import Callers
+from scheduler.settings import RENEWAL_SECONDS, SLOTS
 
 KEYS = ModelKeys(MODEL)
 ITEMS, TOKENS = 250, 16
@@ -38,6 +44,9 @@ AT_ONCE = 16
 """Calls that are handed in at a time, while the queue is filled: each takes a connection."""
 
 SETTLING_SECONDS = 4.0
+A_JOIN = 0.06
+"""Seconds that the leader is given for each worker that joins: it looks at all of them each time."""
+
 A_READ = 10_000
 """Items a second that the leader reads at least: it is given the time to come to the end of what was filled in."""
 
@@ -133,6 +142,41 @@ def costs_of(depth: int, sequences: int, seconds: float) -> Costs:
         return uvloop.run(measured(queue, depth, seconds))
 
 
+async def _beat(client: Redis, workers: int) -> None:
+    """Sends the heartbeats of so many workers that are not there."""
+    signs: dict[str, Argument] = {"slots": SLOTS, "max_num_seqs": 64, "max_num_batched_tokens": 2048, "profile": b""}
+    while True:
+        due = time.monotonic() + RENEWAL_SECONDS
+        for number in range(workers):
+            await leases.heartbeat(KEYS, f"worker-{number}", signs).run(client)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+async def _idle_shares(queue: Queue, workers: int, seconds: float) -> dict[str, float]:
+    client = connect_async(queue.redis_url)
+    await announce_model(client, MODEL)
+    beating = asyncio.create_task(_beat(client, workers))
+    joining = queue.spent()["scheduler"]
+    await asyncio.sleep(SETTLING_SECONDS + workers * A_JOIN)
+    before = queue.spent()
+    joining = before["scheduler"] - joining
+    await asyncio.sleep(seconds)
+    found = {role: (until_now - before[role]) / seconds for role, until_now in queue.spent().items()}
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    await client.aclose()
+    return {**found, "joining": joining}
+
+
+def idle_shares(workers: int, seconds: float) -> dict[str, float]:
+    """How much of a core each role uses while so many workers, and one that is there, have nothing to do.
+
+    And as `joining` the processor seconds of the scheduler since they came, all at once.
+    """
+    with queue_of(Deployment([Engine(0.0, 0.0, 0.0)])) as queue:
+        return uvloop.run(_idle_shares(queue, workers, seconds))
+
+
 def fitted(found: Sequence[Costs], role: str) -> tuple[float, float]:
     """Microseconds of a batch and of each item in it, from batches of several sizes."""
     sizes = np.array([each.sequences for each in found])
@@ -148,9 +192,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[10_000])
     parser.add_argument("--sequences", type=int, nargs="+", default=[64], help="of a batch, at most")
+    parser.add_argument("--idle-workers", type=int, nargs="+")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.idle_workers:
+        for workers in options.idle_workers:
+            shares = idle_shares(workers, options.seconds)
+            spent = ", ".join(f"{role} {shares[role]:.2%}" for role in ("scheduler", "redis"))
+            joining = shares["joining"]
+            print(f"{workers:>5} idle workers, of a core: {spent}; they joined in {joining:.1f} s of it", flush=True)
+        return
     found: list[Costs] = []
     for depth in options.depths:
         for sequences in options.sequences:

@@ -52,7 +52,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Overheads:
-    """Seconds of everything but the forward. The defaults are measured; docs/scaling.md says how.
+    """Seconds of everything but the forward. Those of scheduler and Redis are measured: docs/scaling.md says how.
 
     The scheduler does one thing after the other, and so does Redis: what has to wait for them waits. The rest happens
     side by side.
@@ -69,15 +69,15 @@ class Overheads:
     """
 
     api: float = 1.5e-3
-    read_item: float = 15e-6
-    dispatch: float = 400e-6
-    dispatch_item: float = 15e-6
-    dispatch_worker: float = 0.0
+    read_item: float = 9.5e-6
+    dispatch: float = 380e-6
+    dispatch_item: float = 1e-6
+    dispatch_worker: float = 0.25e-6
     hop: float = 1.0e-3
-    finish: float = 200e-6
-    finish_item: float = 10e-6
-    redis_call: float = 40e-6
-    redis_item: float = 4e-6
+    finish: float = 300e-6
+    finish_item: float = 5e-6
+    redis_call: float = 80e-6
+    redis_item: float = 6e-6
 
     @property
     def of_an_idle_call(self) -> float:
