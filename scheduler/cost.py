@@ -62,7 +62,9 @@ class Cost:
 
     def seconds(self, tokens: int, squares: int) -> float:
         """What a batch is expected to take; 0 while nothing is known."""
-        return _dot(self._factors, _features(tokens, squares))
+        # Asked for each item of a brief batch and for each worker: ten times as fast as the product of two lists.
+        fixed, by_tokens, by_squares = self._factors
+        return fixed + by_tokens * tokens / _UNITS[1] + by_squares * squares / _UNITS[2]
 
     def learn(self, sample: Sample) -> None:
         """Learns from a batch."""

@@ -7,7 +7,6 @@ another takes over; the next term reads everything anew.
 
 import asyncio
 import logging
-import math
 import time
 import uuid
 from contextlib import suppress
@@ -25,7 +24,8 @@ from scheduler.messages import Posting
 from scheduler.pace import Pace, publish
 from scheduler.queue import READ_COUNT, LaneReader, drop
 from scheduler.roster import Slot
-from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS, URGENT_REMEMBERED_SECONDS
+from scheduler.settings import INTERACTIVE_TARGET_MS, STANDBY_SECONDS, TICK_SECONDS
+from scheduler.urgency import Urgency
 from scheduler.window import Window
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ class Term:
         self._window = Window()
         self._fleet = Fleet(redis, keys)
         self._pace = Pace()
-        self._target_seconds = target_ms / 1000
-        self._urgent_seen = -math.inf
+        self._urgency = Urgency(target_ms / 1000)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -117,15 +116,9 @@ class Term:
         while True:
             found = await self._reader.read(BLOCK_MS)
             self._window.add(found)
-            if any(waiting.entry.lane == 0 for waiting in found):
-                self._urgent_seen = time.monotonic()
+            self._urgency.note(found, time.monotonic())
             if found:
                 self._wake.set()
-
-    def _brief_seconds(self) -> float | None:
-        """For how long the batches of the other lanes may run; None while no interactive caller comes."""
-        lately = time.monotonic() - self._urgent_seen < URGENT_REMEMBERED_SECONDS
-        return self._target_seconds if lately else None
 
     async def _fill_gaps(self) -> None:
         """Reads again what was passed over for want of room, once there is some."""
@@ -214,7 +207,8 @@ class Term:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
         await self._drop_expired()
         worker = slot.worker
-        decision = self._window.next_batch(worker.budget(self._brief_seconds()), urgent_only=slot.express)
+        budget = worker.budget(self._urgency.brief_seconds(time.monotonic()))
+        decision = self._window.next_batch(budget, urgent_only=slot.express)
         batch = decision.batch
         if not batch:
             return False
@@ -231,9 +225,7 @@ class Term:
         self._window.sent(decision)
         self._room.set()
         if outcome:
-            worker.held += 1
-            if any(waiting.entry.lane == 0 for waiting in batch):
-                worker.urgent.add(batch_id)
+            worker.takes(batch_id, batch)
             metrics.BATCH_SEQUENCES.labels(self._keys.model).observe(len(batch))
             metrics.BATCH_TOKENS.labels(self._keys.model).observe(sum(waiting.tokens for waiting in batch))
             if posting is None:

@@ -1,9 +1,11 @@
 """Workers and their slots, as far as a leader keeps count of them by itself."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scheduler.cost import Cost, Sample
 from scheduler.draft import Budget
+from scheduler.queue import Waiting
 
 TYPICAL = (512, 512 * 64)
 """Tokens and squared lengths of the batch by which workers are compared."""
@@ -28,6 +30,12 @@ class Worker:
     def budget(self, brief_seconds: float | None) -> Budget:
         """What one forward of it may hold; those of the lanes below the first for no longer than this."""
         return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds)
+
+    def takes(self, batch_id: str, batch: Iterable[Waiting]) -> None:
+        """One of its slots is taken by a batch that is on its way to it."""
+        self.held += 1
+        if any(waiting.entry.lane == 0 for waiting in batch):
+            self.urgent.add(batch_id)
 
 
 @dataclass(frozen=True, slots=True)

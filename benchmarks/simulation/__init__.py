@@ -1,1 +1,1 @@
-"""A virtual clock around the scheduler's own window, policy, turns, roster and cost."""
+"""A simulator of a model's queue: the scheduler's own policy and costs, with workers and Redis by given figures."""

@@ -1,126 +1,153 @@
-"""The same arrivals through a real Redis, scheduler and Celery workers, whose engines sleep."""
+"""The same calls through a real Redis, scheduler and Celery workers, whose engines sleep or compute."""
 
 import asyncio
-import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import redis
 import uvloop
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 
 from api import embedded_redis
 from api.options import Options
-from benchmarks.simulation.arrivals import Arrival
-from benchmarks.simulation.events import Outcome, Setting
+from benchmarks.simulation.arrivals import Call
+from benchmarks.simulation.machines import Deployment
 from scheduler.connection import connect, connect_async
+from scheduler.cost import Sample
+from scheduler.fleet import sample_of
 from scheduler.keys import LANES, ModelKeys
-from scheduler.messages import Item
+from scheduler.messages import Failure, Item
 from scheduler.results import Callers
 from tests.server import TINY_BERT
 
 VARIABLE = "SLEEPING_ENGINE"
 """Tells `benchmarks.sleeping_engine` what its forwards take."""
 
-ITEMS_A_REQUEST = 20
-"""Of those that arrive at one moment: each request costs a connection to hand it in."""
-
 MODEL = "sleeping"
-KEYS = ModelKeys(MODEL)
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Real:
+    """What came of calls.
+
+    Attributes:
+        calls: with the moments at which they were really sent, in their order.
+        waits: seconds from each to its answer.
+        samples: the forwards that ran, as the scheduler hears of them.
+    """
+
+    calls: Sequence[Call]
+    waits: Sequence[float]
+    samples: Sequence[Sample]
+
+    @property
+    def seconds(self) -> float:
+        """From the first call until the last answer."""
+        ended = max(call.seconds + wait for call, wait in zip(self.calls, self.waits, strict=True))
+        return ended - min(call.seconds for call in self.calls)
 
 
 @contextmanager
-def queue_of(setting: Setting) -> Iterator[str]:
-    """Redis, a scheduler, and a worker for each engine of the setting; the URL of the Redis."""
+def queue_of(deployment: Deployment) -> Iterator[str]:
+    """Redis, a scheduler, and a sleeping worker for each engine; the URL of the Redis, once all are there."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mp-")))
         server, _ = embedded_redis.find_server()
         redis_url = f"unix://{embedded_redis.socket_path(directory)}?db=0"
         options = Options(model=str(TINY_BERT), redis_url=redis_url, served_model_name=MODEL)
-        environment = {
+        shared = {
             **os.environ,
             **options.environment(),
             "MILLPOND_CHECKPOINT": str(TINY_BERT),
-            "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(setting.tokens),
-            "MILLPOND_MAX_NUM_SEQS": str(setting.sequences),
-            "MILLPOND_INTERACTIVE_TARGET_MS": str(round(setting.target_seconds * 1000)),
+            "MILLPOND_INTERACTIVE_TARGET_MS": str(round(deployment.target_seconds * 1000)),
         }
-        commands = [(embedded_redis.server_command(server, directory), environment)]
-        commands.append(([sys.executable, "-m", "scheduler"], environment))
-        for engine in setting.engines:
-            told = {**environment, VARIABLE: f"{engine.fixed} {engine.a_token} {engine.a_square}"}
-            commands.append(([sys.executable, "-m", "benchmarks.sleeping_engine"], told))
-        for command, variables in commands:
-            process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def start(command: Sequence[str], environment: dict[str, str]) -> None:
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.terminate)
-        _wait_for_workers(redis_url, len(setting.engines))
+
+        start(embedded_redis.server_command(server, directory), shared)
+        client = connect(redis_url)
+        _wait_until(lambda: _answers(client), "Redis")
+        start([sys.executable, "-m", "scheduler"], shared)
+        for engine in deployment.engines:
+            own = {
+                VARIABLE: f"{engine.fixed} {engine.per_token} {engine.per_square}",
+                "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(engine.tokens),
+                "MILLPOND_MAX_NUM_SEQS": str(engine.sequences),
+            }
+            start([sys.executable, "-m", "benchmarks.sleeping_engine"], shared | own)
+        keys = ModelKeys(MODEL)
+        _wait_until(lambda: client.scard(keys.workers) == len(deployment.engines), "not all workers")
         yield redis_url
 
 
-def _wait_for_workers(url: str, count: int) -> None:
-    redis, until = connect(url), time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            names = [KEYS.worker(each.decode()) for each in redis.smembers(KEYS.workers)]
-            if names and redis.exists(*names) == count:
-                return
-        except OSError:
-            pass  # Redis has not come up yet
-        except Exception as error:
-            if time.monotonic() > until - 30:
-                raise RuntimeError("Redis does not come up") from error
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (RedisError, OSError):
+        return False
+
+
+def _wait_until(holds: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not holds():
+        if time.monotonic() > until:
+            raise RuntimeError(f"after {START_SECONDS:.0f} s {what} came up")
         time.sleep(0.1)
-    raise RuntimeError("the workers do not come up")
 
 
-def run_real(redis_url: str, arrivals: Sequence[Arrival], until: float) -> Outcome:
-    """Hands every item in at its time, some of those that come together in one request; what came of it until then."""
-    return uvloop.run(_run(redis_url, arrivals, until))
+def run_real(redis_url: str, calls: Sequence[Call], model: str = MODEL) -> Real:
+    """Sends every call at its moment, whatever the answers take, and waits for the last answer."""
+    return uvloop.run(_run(redis_url, calls, ModelKeys(model)))
 
 
-async def _run(redis_url: str, arrivals: Sequence[Arrival], until: float) -> Outcome:
-    redis, outcome = connect_async(redis_url), Outcome()
-    callers = Callers(redis)
-    listening = asyncio.create_task(callers.run([MODEL]))
-    began = time.perf_counter()
-    tasks = []
-
-    async def request(number: int, items: Sequence[Arrival]) -> None:
-        at, name, first = time.perf_counter(), f"{number}-{time.monotonic_ns()}", items[0]
-        made = [
-            Item(name, index, b"\1\0\0\0" * each.tokens, _now_ms(), tenant=each.tenant, weight=each.weight)
-            for index, each in enumerate(items)
-        ]
-        await callers.submit(KEYS, LANES[first.lane], name, made)
-        ended = time.perf_counter()
-        if ended - began <= until:
-            place = first.lane, first.tenant
-            outcome.waits.setdefault(place, []).extend([ended - at] * len(items))
-            outcome.tokens[place] = outcome.tokens.get(place, 0) + sum(each.tokens for each in items)
-
-    for number, items in enumerate(_requests(arrivals)):
-        if (pause := items[0].seconds - (time.perf_counter() - began)) > 0:
+async def _run(redis_url: str, calls: Sequence[Call], keys: ModelKeys) -> Real:
+    client = connect_async(redis_url)
+    callers, samples = Callers(client), list[Sample]()
+    duties = [asyncio.create_task(callers.run([keys.model])), asyncio.create_task(_hear(client, keys, samples))]
+    began, answers = time.perf_counter(), []
+    for number, call in enumerate(sorted(calls, key=lambda call: call.seconds)):
+        if (pause := call.seconds - (time.perf_counter() - began)) > 0:
             await asyncio.sleep(pause)
-        tasks.append(asyncio.create_task(request(number, items)))
-    await asyncio.sleep(max(0.0, until - (time.perf_counter() - began)))
-    outcome.seconds = until
-    for task in (*tasks, listening):
-        task.cancel()
-    await asyncio.gather(*tasks, listening, return_exceptions=True)
-    await redis.aclose()
-    return outcome
+        answers.append(asyncio.create_task(_answer(callers, keys, call, number, began)))
+    done = sorted(await asyncio.gather(*answers), key=lambda each: each[0].seconds)
+    for duty in duties:
+        duty.cancel()
+    await asyncio.gather(*duties, return_exceptions=True)
+    await client.aclose()
+    return Real([call for call, _ in done], [wait for _, wait in done], samples)
 
 
-def _requests(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
-    for _, together in itertools.groupby(arrivals, key=lambda each: (each.seconds, each.lane, each.tenant)):
-        while items := list(itertools.islice(together, ITEMS_A_REQUEST)):
-            yield items
+async def _answer(callers: Callers, keys: ModelKeys, call: Call, number: int, began: float) -> tuple[Call, float]:
+    """A call with the moment at which it was sent, and the seconds until its answer."""
+    sent, now_ms = time.perf_counter(), time.time_ns() // 10**6
+    name = f"{number}-{time.monotonic_ns()}"
+    items = [
+        Item(name, index, b"\1\0\0\0" * length, now_ms, tenant=call.tenant) for index, length in enumerate(call.lengths)
+    ]
+    results = await callers.submit(keys, LANES[call.lane], name, items)
+    assert not any(isinstance(each, Failure) for each in results), results
+    moved = Call(sent - began, call.lane, call.tenant, call.lengths)
+    return moved, time.perf_counter() - sent
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 10**6
+async def _hear(client: AsyncRedis, keys: ModelKeys, samples: list[Sample]) -> None:
+    """Listens to what workers tell the scheduler."""
+    async with client.pubsub() as subscription:
+        await subscription.subscribe(keys.scheduler_channel)
+        async for message in subscription.listen():
+            if message["type"] == "message":
+                word, *rest = message["data"].decode().split()
+                if word == "slot" and (sample := sample_of(rest[2:])):
+                    samples.append(sample)
