@@ -50,18 +50,18 @@ local function too_much(share)
   if own > 0 then
     consider('tenant', own + tokens - share * tonumber(ARGV[10]), pace / tenants)
   end
+  local above = 0
+  for number = 0, tonumber(lane) - 1 do
+    above = above + tonumber(redis.call('HGET', KEYS[3], number) or 0)
+  end
   local deadline = tonumber(ARGV[4])
-  if deadline > 0 and pace > 0 then
-    local above = 0
-    for number = 0, tonumber(lane) - 1 do
-      above = above + tonumber(redis.call('HGET', KEYS[3], number) or 0)
-    end
+  -- Where nothing waits a request is let in, whatever the pace is taken for: so it is found out if it is taken wrongly.
+  if deadline > 0 and pace > 0 and above + in_lane > 0 then
     -- Tenants take turns: before a tenant's last item the others get as much as it does, and no more.
     local before = above + math.min(in_lane + tokens, (own + tokens) * tenants)
-    local part = (above + in_lane > 0) and share or 1
     -- Nothing of a batch is there before all of it is.
-    local left = math.max(0, deadline - now - ((above + in_lane > 0) and batch_ms or 0))
-    consider('deadline', before - part * pace * left, pace / tenants)
+    local left = math.max(0, deadline - now - batch_ms)
+    consider('deadline', before - share * pace * left, pace / tenants)
   end
   return kind, excess, easing, in_lane
 end

@@ -151,6 +151,11 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(bench: Bench) -> None:
     bench.accept("c", 2, deadline_ms=in_ms(30_000), bounds=ROOMY)
 
 
+def test_where_nothing_waits_a_request_is_let_in_whatever_the_pace_is_taken_for(bench: Bench) -> None:
+    pace(bench, 1)
+    bench.accept("a", 20, deadline_ms=in_ms(1_000), bounds=ROOMY)
+
+
 def test_what_waits_in_the_lanes_above_counts_and_what_waits_below_does_not(bench: Bench) -> None:
     pace(bench, 10)
     bench.accept("bulk", 12, Lane.BULK, bounds=ROOMY)
