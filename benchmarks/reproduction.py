@@ -3,24 +3,22 @@
     .venv/bin/python -m benchmarks.reproduction [--workers 2] [--engine default] [--json FILE]
 
 Interactive calls of one text come at random moments beside a bulk backlog that is there from the beginning. They go
-through a real Redis, scheduler and Celery workers. An engine that sleeps for its cost keeps the noise of the machine
-out; `--engine default` is the default model in a whole server, whose cost and noise are fitted to the forwards of the
-run. What lies around a forward is measured by idle calls before. Then the simulator gets the calls at the moments at
-which they were sent.
+through a real Redis, scheduler and Celery workers. Engines that sleep for their cost keep most of the machine's noise
+out; `--engine default` is the default model in a whole server. Then the simulator gets the calls at the moments at
+which they were sent; the cost of forwards and their noise, fitted to those of the run; and what lies around a forward,
+from idle calls at its beginning.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.machine import describe_machine
 from benchmarks.simulation.arrivals import Call, Lengths, Stream, made
-from benchmarks.simulation.comparing import Compared, engine_of, measured_overheads, simulated_of
+from benchmarks.simulation.comparing import Compared, after_idle_calls, simulated_of
 from benchmarks.simulation.machines import Deployment, Engine
 from benchmarks.simulation.real import MODEL, queue_of, run_real
 from tests.server import serving
@@ -43,34 +41,19 @@ def calls_of(seconds: float, load: float, backlog: float, workers: int, seed: in
     return made([interactive, bulk], seconds, seed)
 
 
-@contextmanager
-def sleeping(workers: int) -> Iterator[tuple[str, Deployment]]:
-    """A queue of such workers, and what the simulator is told of it."""
-    deployment = Deployment([SLEEPING] * workers)
-    with queue_of(deployment) as redis_url:
-        yield redis_url, replace(deployment, overheads=measured_overheads(redis_url, MODEL))
-
-
 def compared_sleeping(calls: list[Call], workers: int, seed: int) -> list[Compared]:
     """With engines that sleep."""
-    with sleeping(workers) as (redis_url, deployment):
-        real = run_real(redis_url, calls)
-    return simulated_of(real, deployment, seed)
+    with queue_of(Deployment([SLEEPING] * workers)) as queue:
+        real = run_real(queue.redis_url, after_idle_calls(calls))
+    return simulated_of(real, workers, SLEEPING.tokens, SLEEPING.sequences, seed)
 
 
 def compared_default(calls: list[Call], seed: int) -> list[Compared]:
     """With the default model."""
     with serving("--served-model-name", MODEL, model=checkpoint_directory(Options())) as server:
         assert server.data_directory
-        redis_url = f"unix://{server.data_directory}/redis.sock?db=0"
-        overheads = measured_overheads(redis_url, MODEL)
-        real = run_real(redis_url, calls)
-    engine = engine_of(real.samples, SLEEPING.tokens, SLEEPING.sequences)
-    print(
-        f"a forward takes {engine.fixed * 1000:.2f} ms, {engine.per_token * 1e6:.1f} us a token, "
-        f"{engine.per_square * 1e9:.1f} ns a squared length; noise {engine.noise:.2f}"
-    )
-    return simulated_of(real, Deployment([engine], overheads), seed)
+        real = run_real(f"unix://{server.data_directory}/redis.sock?db=0", after_idle_calls(calls))
+    return simulated_of(real, 1, SLEEPING.tokens, SLEEPING.sequences, seed)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A real run and a simulated one of the same calls, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.simulation.arrivals import Arrivals, Call
 from benchmarks.simulation.machines import Deployment, Engine, Overheads
-from benchmarks.simulation.real import Real, run_real
+from benchmarks.simulation.real import Real
 from benchmarks.simulation.report import Waits, report
 from benchmarks.simulation.running import Simulation
 from scheduler.cost import Sample
@@ -36,12 +36,25 @@ class Compared:
         return f"{self.lane:<12}{self.figure:<14}{self.real:10.2f}{self.simulated:12.2f}{self.ratio:8.3f}"
 
 
-def measured_overheads(redis_url: str, model: str) -> Overheads:
-    """What an idle call takes beside its forward; what is not known of it by default is ascribed to handing it in."""
-    calls = [Call(IDLE_SECONDS * number, 0, "", (IDLE_LENGTH,)) for number in range(IDLE_CALLS)]
-    found = run_real(redis_url, calls, model)
-    forward = float(np.median([sample.seconds for sample in found.samples]))
-    around, known = float(np.median(found.waits)) - forward, Overheads()
+def idle_calls() -> list[Call]:
+    """Calls that meet nothing else: they come before the others of a run, and tell what lies around a forward."""
+    return [Call(IDLE_SECONDS * number, 0, "", (IDLE_LENGTH,)) for number in range(IDLE_CALLS)]
+
+
+def after_idle_calls(calls: Iterable[Call]) -> list[Call]:
+    """The calls of a run: idle ones, then these."""
+    begin = IDLE_SECONDS * IDLE_CALLS
+    return [*idle_calls(), *(replace(call, seconds=begin + call.seconds) for call in calls)]
+
+
+def overheads_of(real: Real) -> Overheads:
+    """What an idle call took beside its forward; what is not known of it by default is ascribed to handing it in.
+
+    Args:
+        real: a run of calls that begin with `idle_calls`.
+    """
+    forward = float(np.median([sample.seconds for sample in real.samples[:IDLE_CALLS]]))
+    around, known = float(np.median(real.waits[:IDLE_CALLS])) - forward, Overheads()
     return replace(known, api=max(0.0, around - (known.of_an_idle_call - known.api)))
 
 
@@ -68,9 +81,15 @@ def engine_of(samples: Sequence[Sample], tokens: int, sequences: int) -> Engine:
     return Engine(fixed, per_token, per_square, noise, tokens, sequences)
 
 
-def simulated_of(real: Real, deployment: Deployment, seed: int) -> list[Compared]:
-    """The figures of a real run beside those of a simulated one of its calls."""
-    arrivals, workers = Arrivals.of(real.calls), len(deployment.engines)
+def simulated_of(real: Real, workers: int, tokens: int, sequences: int, seed: int) -> list[Compared]:
+    """The figures of a real run beside those of a simulated one of its calls.
+
+    Args:
+        real: of `after_idle_calls`, by so many workers that are alike, whose forwards may hold so much.
+    """
+    arrivals = Arrivals.of(real.calls)
+    engine = engine_of(real.samples, tokens, sequences)
+    deployment = Deployment([engine] * workers, overheads_of(real))
     outcome = Simulation(deployment, arrivals, seed).run()
     busy = sum(sample.seconds for sample in real.samples) / (workers * real.seconds)
     rows = [Compared("engines", "busy %", busy * 100, report(arrivals, outcome, workers).utilisation * 100)]

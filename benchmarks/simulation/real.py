@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import redis
 import uvloop
 from redis.asyncio import Redis as AsyncRedis
@@ -32,7 +33,8 @@ VARIABLE = "SLEEPING_ENGINE"
 """Tells `benchmarks.sleeping_engine` what its forwards take."""
 
 MODEL = "sleeping"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""Each worker loads Paddle, whatever its engine does."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,25 @@ class Real:
         return ended - min(call.seconds for call in self.calls)
 
 
+@dataclass(frozen=True)
+class Queue:
+    """A Redis, a scheduler and workers that run.
+
+    Attributes:
+        processes: by role: redis, scheduler, workers.
+    """
+
+    redis_url: str
+    processes: Mapping[str, Sequence[psutil.Process]]
+
+    def spent(self) -> dict[str, float]:
+        """Processor seconds of each role until now, of all its processes together."""
+        return {role: sum(sum(each.cpu_times()[:2]) for each in found) for role, found in self.processes.items()}
+
+
 @contextmanager
-def queue_of(deployment: Deployment) -> Iterator[str]:
-    """Redis, a scheduler, and a sleeping worker for each engine; the URL of the Redis, once all are there."""
+def queue_of(deployment: Deployment) -> Iterator[Queue]:
+    """Redis, a scheduler, and a sleeping worker for each engine, once all are there."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mp-")))
         server, _ = embedded_redis.find_server()
@@ -71,25 +89,27 @@ def queue_of(deployment: Deployment) -> Iterator[str]:
             "MILLPOND_INTERACTIVE_TARGET_MS": str(round(deployment.target_seconds * 1000)),
         }
 
-        def start(command: Sequence[str], environment: dict[str, str]) -> None:
+        def start(command: Sequence[str], environment: dict[str, str]) -> psutil.Process:
             process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.terminate)
+            return psutil.Process(process.pid)
 
-        start(embedded_redis.server_command(server, directory), shared)
+        redis_process = start(embedded_redis.server_command(server, directory), shared)
         client = connect(redis_url)
         _wait_until(lambda: _answers(client), "Redis")
-        start([sys.executable, "-m", "scheduler"], shared)
+        scheduler = start([sys.executable, "-m", "scheduler"], shared)
+        workers = []
         for engine in deployment.engines:
             own = {
                 VARIABLE: f"{engine.fixed} {engine.per_token} {engine.per_square}",
                 "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(engine.tokens),
                 "MILLPOND_MAX_NUM_SEQS": str(engine.sequences),
             }
-            start([sys.executable, "-m", "benchmarks.sleeping_engine"], shared | own)
+            workers.append(start([sys.executable, "-m", "benchmarks.sleeping_engine"], shared | own))
         keys = ModelKeys(MODEL)
         _wait_until(lambda: client.scard(keys.workers) == len(deployment.engines), "not all workers")
-        yield redis_url
+        yield Queue(redis_url, {"redis": [redis_process], "scheduler": [scheduler], "workers": workers})
 
 
 def _answers(client: redis.Redis) -> bool:
@@ -115,7 +135,7 @@ def run_real(redis_url: str, calls: Sequence[Call], model: str = MODEL) -> Real:
 async def _run(redis_url: str, calls: Sequence[Call], keys: ModelKeys) -> Real:
     client = connect_async(redis_url)
     callers, samples = Callers(client), list[Sample]()
-    duties = [asyncio.create_task(callers.run([keys.model])), asyncio.create_task(_hear(client, keys, samples))]
+    duties = [asyncio.create_task(callers.run([keys.model])), asyncio.create_task(hear(client, keys, samples))]
     began, answers = time.perf_counter(), []
     for number, call in enumerate(sorted(calls, key=lambda call: call.seconds)):
         if (pause := call.seconds - (time.perf_counter() - began)) > 0:
@@ -142,7 +162,7 @@ async def _answer(callers: Callers, keys: ModelKeys, call: Call, number: int, be
     return moved, time.perf_counter() - sent
 
 
-async def _hear(client: AsyncRedis, keys: ModelKeys, samples: list[Sample]) -> None:
+async def hear(client: AsyncRedis, keys: ModelKeys, samples: list[Sample]) -> None:
     """Listens to what workers tell the scheduler."""
     async with client.pubsub() as subscription:
         await subscription.subscribe(keys.scheduler_channel)
