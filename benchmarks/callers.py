@@ -23,6 +23,7 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.headers: dict[str, str] = {}
 
     @classmethod
     async def open(cls, port: int) -> "Connection":
@@ -41,12 +42,19 @@ class Connection:
         status, _ = await self._exchange(path, body, headers)
         return status
 
+    async def reply(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+        """The reply's status and its headers, by their names in small letters."""
+        status, _ = await self._exchange(path, body, headers)
+        return status, self.headers
+
     async def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:"))
+        pairs = (line.decode().partition(": ") for line in lines if line)
+        self.headers = {name.lower(): value for name, _, value in pairs}
+        length = int(self.headers["content-length"])
         return int(first.split()[1]), await self._reader.readexactly(length)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ their latency is back at what it was before (twice the p99 at most).
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -18,13 +19,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import orjson
 import uvloop
 
 from api.options import Options
 from api.serving import checkpoint_directory
-from benchmarks.callers import call_all
+from benchmarks.callers import Connection, call_all
 from benchmarks.machine import describe_machine
 from benchmarks.texts import mixed_texts
 from tests.server import TINY_BERT, serving
@@ -32,6 +32,7 @@ from tests.server import TINY_BERT, serving
 CALLERS = 64
 DEADLINE_MS = 3_000
 PROBES_PER_SECOND = 5.0
+KEPT_SECONDS = 3.0
 IDLE_SECONDS, RECOVERY_SECONDS = 10.0, 20.0
 
 
@@ -48,32 +49,47 @@ class Tally:
 class Client:
     """Calls of one text with a deadline, over kept connections."""
 
-    def __init__(self, url: str, texts: list[str]) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=2_000)
-        self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=limits)
-        self._bodies = [
-            orjson.dumps({"input": text, "encoding_format": "base64", "truncate_prompt_tokens": -1}) for text in texts
-        ]
+    def __init__(self, port: int, texts: list[str]) -> None:
+        self._port = port
+        self._free: list[tuple[float, Connection]] = []
+        self._texts = texts
+        self._numbers = itertools.count()
         self.chance = random.Random(1)
 
-    async def call(self, body: bytes | None = None) -> httpx.Response:
-        """One call; of a text by chance, where none is given."""
-        headers = {"Content-Type": "application/json", "Millpond-Deadline-Ms": str(DEADLINE_MS)}
-        content = body or self.chance.choice(self._bodies)
-        return await self._http.post("/v1/embeddings", content=content, headers=headers)
+    def body(self) -> bytes:
+        """A text that no other call has."""
+        text = f"{next(self._numbers)} {self.chance.choice(self._texts)}"
+        return orjson.dumps({"input": text, "encoding_format": "base64", "truncate_prompt_tokens": -1})
+
+    async def call(self, body: bytes | None = None) -> tuple[int, dict[str, str]]:
+        """Status and headers of one call; of a text by chance, where none is given."""
+        connection = await self._connection()
+        content = body or self.body()
+        found = await connection.reply("/v1/embeddings", content, {"Millpond-Deadline-Ms": str(DEADLINE_MS)})
+        self._free.append((time.perf_counter(), connection))
+        return found
+
+    async def _connection(self) -> Connection:
+        """One that was used lately: the server closes others."""
+        while self._free:
+            used, connection = self._free.pop()
+            if time.perf_counter() - used < KEPT_SECONDS:
+                return connection
+            connection.close()
+        return await Connection.open(self._port)
 
     async def call_twice(self, tally: Tally) -> None:
         """One call, and where it is refused, another after the time that it was told."""
-        body = self.chance.choice(self._bodies)
-        reply = await self.call(body)
-        tally.first[reply.status_code] = tally.first.get(reply.status_code, 0) + 1
-        if reply.status_code == 429:
-            wait = int(reply.headers["retry-after-ms"]) / 1000
+        body = self.body()
+        status, headers = await self.call(body)
+        tally.first[status] = tally.first.get(status, 0) + 1
+        if status == 429:
+            wait = int(headers["retry-after-ms"]) / 1000
             tally.waits.append(wait)
             await asyncio.sleep(wait)
-            reply = await self.call(body)
-            tally.second[reply.status_code] = tally.second.get(reply.status_code, 0) + 1
-        if reply.status_code == 200:
+            status, _ = await self.call(body)
+            tally.second[status] = tally.second.get(status, 0) + 1
+        if status == 200:
             tally.answered_at.append(time.perf_counter())
 
     async def probes(self, seconds: float) -> list[tuple[float, float, int]]:
@@ -82,8 +98,8 @@ class Client:
 
         async def probe() -> None:
             at = time.perf_counter()
-            reply = await self.call()
-            found.append((at - began, time.perf_counter() - at, reply.status_code))
+            status, _ = await self.call()
+            found.append((at - began, time.perf_counter() - at, status))
 
         calls = []
         while time.perf_counter() - began < seconds:
@@ -92,9 +108,10 @@ class Client:
         await asyncio.gather(*calls)
         return found
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Ends the connections."""
-        await self._http.aclose()
+        for _, connection in self._free:
+            connection.close()
 
 
 async def overloaded(client: Client, rate: float, seconds: float) -> tuple[Tally, float]:
@@ -115,13 +132,13 @@ async def overloaded(client: Client, rate: float, seconds: float) -> tuple[Tally
     return tally, goodput
 
 
-async def measured(url: str, texts: list[str], rate: float, seconds: float) -> tuple[dict[str, object], Tally]:
+async def measured(port: int, texts: list[str], rate: float, seconds: float) -> tuple[dict[str, object], Tally]:
     """All figures but the capacity, and the tally."""
-    client = Client(url, texts)
+    client = Client(port, texts)
     before = sorted(took for _, took, _ in await client.probes(IDLE_SECONDS))
     tally, goodput = await overloaded(client, rate, seconds)
     after = sorted(await client.probes(RECOVERY_SECONDS))
-    await client.close()
+    client.close()
     late = [at for at, took, status in after if status != 200 or took > 2 * before[-1]]
     accepted = {status: count for status, count in tally.first.items() if status != 429}
     passed = tally.second.get(200, 0) / max(1, sum(tally.second.values()))
@@ -151,7 +168,7 @@ def main() -> None:
         for _ in range(2):  # the first warms up
             capacity = len(calls) / uvloop.run(call_all(server.port, calls, CALLERS)).seconds
         print(f"capacity {capacity:.1f} calls/s", flush=True)
-        figures, tally = uvloop.run(measured(server.url, texts, options.times * capacity, options.seconds))
+        figures, tally = uvloop.run(measured(server.port, texts, options.times * capacity, options.seconds))
     print(f"first tries {tally.first}, second tries {tally.second}")
     for name, value in {**figures, "of_the_capacity": float(str(figures["answered_per_second"])) / capacity}.items():
         print(f"{name:<24} {value if isinstance(value, list) else round(float(str(value)), 3)}")

@@ -161,7 +161,7 @@ class Term:
             await self._take_back_expired()
             await self._drop_expired()
             await self._look_at_workers()
-            pace = self._pace.look(waiting=self._window.waits, promised=self._fleet.promised())
+            pace = self._pace.look(self._fleet.promised())
             await publish(self._redis, self._keys, pace, self._fleet.batch_seconds())
             self._wake.set()
 
@@ -200,6 +200,8 @@ class Term:
             self._wake.clear()
             while (slot := self._fleet.free_slot(urgent=self._window.urgent)) and await self._send_next(slot):
                 pass
+            if slot:
+                self._pace.idled()
 
     async def _send_next(self, slot: Slot) -> bool:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""

@@ -115,7 +115,7 @@ class ModelKeys:
         return f"{self.root}line"
 
     def promise(self, digest: str) -> str:
-        """String with TTL: the Unix time in milliseconds from which a refused request, which comes again, has room."""
+        """List with TTL: the Unix times in ms from which refused requests of the same tokens have room."""
         return f"{self.root}promise:{digest}"
 
     @property

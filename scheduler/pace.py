@@ -1,7 +1,7 @@
 """How many tokens a model's workers do in a second, all together: by it callers are told when there will be room.
 
-While something waits all the time, it is what was done in that time. Before there was such a time it is what the
-workers' costs promise, without what lies around their forwards.
+While no slot was ever free for want of work, it is what was done in that time. When the workers have waited for work it
+moves to what their costs promise, which is without what lies around their forwards.
 """
 
 import time
@@ -23,30 +23,32 @@ class Pace:
     def __init__(self) -> None:
         self._tokens = 0
         self._looked = time.monotonic()
-        self._waited = False
-        self._busy: float | None = None
+        self._idled = True
+        self._known = 0.0
 
     def done(self, tokens: int) -> None:
         """So many tokens have been done."""
         self._tokens += tokens
 
-    def look(self, *, waiting: bool, promised: float) -> float:
+    def idled(self) -> None:
+        """A slot was free, and nothing waited for it."""
+        self._idled = True
+
+    def look(self, promised: float) -> float:
         """Tokens a second; called again and again.
 
         Args:
-            waiting: whether something waits at this moment.
             promised: what the workers' costs promise, in tokens a second; 0 where there is no worker.
         """
         now = time.monotonic()
-        tokens, seconds = self._tokens, now - self._looked
-        self._tokens, self._looked = 0, now
-        if promised == 0:
-            self._busy = None
-        elif waiting and self._waited and seconds > 0:
-            measured = tokens / seconds
-            self._busy = measured if self._busy is None else KEPT * self._busy + (1 - KEPT) * measured
-        self._waited = waiting and promised > 0
-        return promised if self._busy is None else self._busy
+        tokens, seconds, idled = self._tokens, now - self._looked, self._idled
+        self._tokens, self._looked, self._idled = 0, now, False
+        seen = promised if idled or seconds <= 0 else tokens / seconds
+        if promised == 0 or self._known == 0:
+            self._known = promised
+        else:
+            self._known = KEPT * self._known + (1 - KEPT) * seen
+        return self._known
 
 
 async def publish(redis: Redis, keys: ModelKeys, tokens_per_second: float, batch_seconds: float) -> None:

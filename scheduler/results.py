@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler.connection import BLOCK_MS, end_if_cancelled, is_passing, persist
-from scheduler.errors import QueueUnavailableError
+from scheduler.errors import QueueFullError, QueueUnavailableError
 from scheduler.keys import Lane, ModelKeys, wake_channel
 from scheduler.messages import Item, Result, decode_result
 from scheduler.queue import UNBOUNDED, Bounds, abandon, announce_model, check_accepted, enqueue
@@ -69,13 +69,18 @@ class Callers:
         handing_in = asyncio.ensure_future(
             persist(lambda: self._hand_in(request_id, pending), ENQUEUE_SECONDS, "accept the request")
         )
+        refused = False
         try:
             await asyncio.shield(handing_in)
             pending.accepted = True
             return await pending.results
+        except QueueFullError:
+            refused = True  # there is nothing of it in Redis
+            raise
         finally:
             del self._pending[request_id]
-            if not pending.results.done() or pending.results.cancelled() or pending.results.exception():
+            results = pending.results
+            if not refused and (not results.done() or results.cancelled() or results.exception()):
                 abandoning = asyncio.ensure_future(self._abandon(request_id, pending, handing_in))
                 self._abandoning.add(abandoning)
                 abandoning.add_done_callback(self._abandoning.discard)

@@ -69,11 +69,6 @@ class Window:
         """Whether interactive callers wait."""
         return not self._lanes[0].empty
 
-    @property
-    def waits(self) -> bool:
-        """Whether anything waits."""
-        return any(not lane.empty for lane in self._lanes)
-
     def next_batch(self, budget: Budget, *, urgent_only: bool = False) -> Decision:
         """The next micro-batch, empty when nothing waits; its items stay in the window until it is `sent`.
 

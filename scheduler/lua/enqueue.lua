@@ -50,32 +50,43 @@ local function too_much(share)
   if own > 0 then
     consider('tenant', own + tokens - share * tonumber(ARGV[10]), pace / tenants)
   end
+  local above = 0
+  for number = 0, tonumber(lane) - 1 do
+    above = above + tonumber(redis.call('HGET', KEYS[3], number) or 0)
+  end
   local deadline = tonumber(ARGV[4])
-  if deadline > 0 and pace > 0 then
-    local above = 0
-    for number = 0, tonumber(lane) - 1 do
-      above = above + tonumber(redis.call('HGET', KEYS[3], number) or 0)
-    end
+  -- Where nothing waits a request is let in, whatever the pace is taken for: so it is found out if it is taken wrongly.
+  if deadline > 0 and pace > 0 and above + in_lane > 0 then
     -- Tenants take turns: before a tenant's last item the others get as much as it does, and no more.
     local before = above + math.min(in_lane + tokens, (own + tokens) * tenants)
-    local part = (above + in_lane > 0) and share or 1
     -- Nothing of a batch is there before all of it is.
-    local left = math.max(0, deadline - now - ((above + in_lane > 0) and batch_ms or 0))
-    consider('deadline', before - part * pace * left, pace / tenants)
+    local left = math.max(0, deadline - now - batch_ms)
+    consider('deadline', before - share * pace * left, pace / tenants)
   end
   return kind, excess, easing, in_lane
 end
 
+-- The earliest promise to a request like this one, for several may be alike; those that nobody came for are gone.
+local function promised_at()
+  while true do
+    local due = tonumber(redis.call('LINDEX', KEYS[6], 0) or 0)
+    if due == 0 or due + GRACE_MS > now then
+      return due
+    end
+    redis.call('LPOP', KEYS[6])
+  end
+end
+
 if tonumber(ARGV[9]) > 0 then
-  local promised = tonumber(redis.call('GET', KEYS[6]) or 0)
+  local promised = promised_at()
   local due = promised > 0 and promised - EARLY_MS <= now
+  if due then
+    redis.call('LPOP', KEYS[6])
+  end
   local kind, excess, easing, in_lane = too_much(due and PROMISED or OPEN)
   if kind then
     if easing <= 0 then
       return {kind, in_lane, -1}
-    end
-    if promised > now then
-      return {kind, in_lane, promised - now}
     end
     local place = lane .. '/' .. tenant
     local free = math.max(now + math.ceil(excess / easing), tonumber(redis.call('HGET', KEYS[5], place) or 0))
@@ -84,10 +95,10 @@ if tonumber(ARGV[9]) > 0 then
     end
     redis.call('HSET', KEYS[5], place, free + math.ceil(tokens / (easing * 0.9)))
     redis.call('PEXPIRE', KEYS[5], LONGEST_MS + GRACE_MS)
-    redis.call('SET', KEYS[6], free, 'PX', free - now + GRACE_MS)
+    redis.call('RPUSH', KEYS[6], free)
+    redis.call('PEXPIRE', KEYS[6], free - now + GRACE_MS)
     return {kind, in_lane, free - now}
   end
-  redis.call('DEL', KEYS[6])
 end
 
 local items = cmsgpack.unpack(ARGV[5])

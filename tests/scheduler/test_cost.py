@@ -72,6 +72,21 @@ def test_the_same_batch_for_an_hour_does_not_make_it_forget_the_others() -> None
     assert cost.seconds(60, 3600) == pytest.approx(CPU(60, 3600), rel=0.02)
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.5])
+def test_tens_of_thousands_of_batches_that_are_nearly_alike_lead_nowhere(noise: float) -> None:
+    """Full batches of short texts, as of a backfill."""
+    cost, chance = Cost.of(batches(0, CPU, 16)), random.Random(5)
+    for _ in range(20_000):
+        length = chance.uniform(18, 24)
+        tokens = chance.randint(2_000, 2_048)
+        squares = round(tokens * length)
+        cost.learn(Sample(tokens, squares, CPU(tokens, squares) * chance.lognormvariate(0, noise)))
+        assert cost.seconds(2_048, 2_048 * 20) < 3 * CPU(2_048, 2_048 * 20)
+        assert cost.seconds(512, 512 * 64) < 3 * CPU(512, 512 * 64)
+    assert cost.seconds(2_048, 2_048 * 20) == pytest.approx(CPU(2_048, 2_048 * 20), rel=max(0.05, noise))
+    assert worst(cost, CPU) < 0.3 + 2 * noise
+
+
 def test_nothing_is_known_before_the_first_batch_and_something_after_it() -> None:
     cost = Cost()
     assert cost.seconds(100, 1_000) == 0

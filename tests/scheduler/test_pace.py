@@ -23,31 +23,39 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def looked(found: Pace, clock: Clock, tokens: int, *, waiting: bool, promised: float = 500.0) -> float:
+def looked(found: Pace, clock: Clock, tokens: int, *, idle: bool = False, promised: float = 500.0) -> float:
     clock.now += 2
     found.done(tokens)
-    return found.look(waiting=waiting, promised=promised)
+    if idle:
+        found.idled()
+    return found.look(promised)
 
 
 def test_before_anything_had_to_wait_it_is_what_the_costs_promise(clock: Clock) -> None:
     found = Pace()
-    assert looked(found, clock, 3, waiting=False) == 500
-    assert looked(found, clock, 3, waiting=True) == 500, "it did not wait all the time"
+    assert looked(found, clock, 3) == 500
+    assert looked(found, clock, 3, idle=True) == 500, "an idle worker is not slow"
 
 
-def test_while_something_waits_all_the_time_it_is_what_was_done(clock: Clock) -> None:
+def test_while_there_is_always_work_it_becomes_what_is_done(clock: Clock) -> None:
     found = Pace()
-    looked(found, clock, 3, waiting=True)
-    assert looked(found, clock, 600, waiting=True) == 300
-    for _ in range(30):
-        now = looked(found, clock, 200, waiting=True)
+    for _ in range(40):
+        now = looked(found, clock, 200)
     assert now == pytest.approx(100, rel=0.01)
-    assert looked(found, clock, 2, waiting=False) == pytest.approx(100, rel=0.01), "an idle worker is not slow"
+
+
+def test_what_was_slow_once_is_not_for_ever(clock: Clock) -> None:
+    """Or a pace so low that everything is refused would never be seen to be wrong."""
+    found = Pace()
+    for _ in range(40):
+        looked(found, clock, 2)
+    for _ in range(20):
+        now = looked(found, clock, 2, idle=True)
+    assert now == pytest.approx(500, rel=0.05)
 
 
 def test_without_a_worker_there_is_none(clock: Clock) -> None:
     found = Pace()
-    looked(found, clock, 3, waiting=True)
-    looked(found, clock, 600, waiting=True)
-    assert looked(found, clock, 0, waiting=True, promised=0) == 0
-    assert looked(found, clock, 0, waiting=True) == 500
+    looked(found, clock, 3)
+    assert looked(found, clock, 0, promised=0) == 0
+    assert looked(found, clock, 0) == 500
