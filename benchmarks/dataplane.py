@@ -1,6 +1,6 @@
 """What a request costs the api: items a second of one api process and of two, with an engine that costs nothing.
 
-    .venv/bin/python -m benchmarks.dataplane --json FILE
+    .venv/bin/python -m benchmarks.dataplane [--json FILE] [--plot FILE.svg]
     .venv/bin/python -m benchmarks.dataplane --profile
 
 Texts and token ids of 16, 128 and 512 tokens, in calls of 1 (64 callers) and of 32 (8 callers), through a real api,
@@ -12,7 +12,6 @@ process could do alone on a core. `--profile` shows where that time goes, for te
 import argparse
 import asyncio
 import itertools
-import json
 import os
 import pstats
 import signal
@@ -36,6 +35,7 @@ from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.callers import Connection
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from pooling.config import resolve_spec
 from pooling.tokenizing import Tokenizer
 from tests.server import Millpond, free_ports
@@ -189,9 +189,9 @@ def unlimited(model: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Prints the table, or the profile; writes JSON when asked to."""
+    """Prints the table, or the profile; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
@@ -216,8 +216,7 @@ def main() -> None:
                                     f"{processes:>4}{inputs:>8}{tokens:>8}{kind:>8}"
                                     f"{row['items_per_second']:>10.0f}{row['api_us_per_item']:>13.0f}"
                                 )
-    if options.json:
-        options.json.write_text(json.dumps({**describe_machine(), "rows": rows}, indent=2) + "\n")
+    keep({"benchmark": "dataplane", **describe_machine(), "rows": rows}, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Interactive callers beside a backfill: what it costs them, and what it gets of what they leave.
 
-    .venv/bin/python -m benchmarks.mixed --rounds 2 [--loads 0.2 0.5 0.8] [--json FILE]
+    .venv/bin/python -m benchmarks.mixed --rounds 2 [--loads 0.2 0.5 0.8] [--json FILE] [--plot FILE.svg]
 
 First the capacity: calls of one text from 64 callers, each of which sends its next when it has its last answer; and the
 rows a second of a backfill (`millpond embed --server`) on the server alone. Then, for each load, Poisson arrivals of as
@@ -31,6 +31,7 @@ from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.callers import Connection, call_all
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from benchmarks.texts import mixed_texts
 from benchmarks.two_models import quantiles
 from scheduler.settings import INTERACTIVE_TARGET_MS
@@ -130,12 +131,12 @@ def measured(server: Millpond, rows: Path, texts: list[str], load: float, capaci
 
 
 def main() -> None:
-    """Prints a line for each load and round; writes JSON when asked to."""
+    """Prints a line for each load and round; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.2, 0.5, 0.8])
     parser.add_argument("--tiny", action="store_true", help="the tests' tiny BERT in place of the default model")
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     texts, windows = [text[:600] for text in mixed_texts()], list[Window]()
     checkpoint = TINY_BERT if options.tiny else checkpoint_directory(Options())
@@ -158,9 +159,9 @@ def main() -> None:
         bound = statistics.median(each.beside[1] / (2 * each.alone[1] + INTERACTIVE_TARGET_MS) for each in of_load)
         share = statistics.median(each.rows_per_second / each.left_over for each in of_load)
         print(f"{load:.0%}: p99 {bound:.2f} of the bound, backfill {share:.2f} of what is left over (medians)")
-    if options.json:
-        found = {"capacity": capacity, "backfill_alone": alone, "windows": [asdict(each) for each in windows]}
-        options.json.write_text(json.dumps({**describe_machine(), **found}, indent=2) + "\n")
+    found = {"capacity": capacity, "backfill_alone": alone, "windows": [asdict(each) for each in windows]}
+    target = {"interactive_target_ms": INTERACTIVE_TARGET_MS}
+    keep({"benchmark": "mixed", **describe_machine(), **target, **found}, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each step between a bare forward and an HTTP reply adds, for one caller with one short text at a time.
 
-    make bench, or: .venv/bin/python -m benchmarks.overhead --rounds 10 --json FILE
+    make bench, or: .venv/bin/python -m benchmarks.overhead --rounds 10 [--json FILE] [--plot FILE.svg]
 
 Four ways to the same vector, taken by turns in one run: the bare forward on prepared tensors; the engine (checks,
 packing, pooling, copying out); the queue (Redis, scheduler, Celery, worker, Redis); HTTP (parsing, tokenising, reply).
@@ -22,6 +22,7 @@ from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.callers import Connection
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from pooling.config import resolve_spec
 from pooling.device import prepare_process
 from pooling.tokenizing import Tokenizer
@@ -111,10 +112,10 @@ def summary(taken: dict[str, list[float]]) -> list[dict[str, float | str]]:
 
 
 def main() -> None:
-    """Prints the table, and writes it as JSON when asked to."""
+    """Prints the table; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     model = checkpoint_directory(Options())
     with serving(model=model) as server:
@@ -123,8 +124,7 @@ def main() -> None:
     print(f"{'way':<14}{'p50 ms':>8}{'p99 ms':>8}{'added':>8}{'share':>7}")
     for row in rows:
         print(f"{row['way']:<14}{row['p50_ms']:>8.2f}{row['p99_ms']:>8.2f}{row['added_ms']:>8.2f}{row['share']:>7.0%}")
-    if options.json:
-        options.json.write_text(json.dumps({**describe_machine(), "rows": rows}, indent=2) + "\n")
+    keep({"benchmark": "overhead", **describe_machine(), "rows": rows}, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Three times more calls than a server can do: what it does of them, what it says to the others, and how it recovers.
 
-    .venv/bin/python -m benchmarks.overload --seconds 120 [--times 3] [--json FILE]
+    .venv/bin/python -m benchmarks.overload --seconds 120 [--times 3] [--json FILE] [--plot FILE.svg]
 
 First the capacity: calls of one text from 64 callers that each send the next when they have an answer. Then Poisson
 arrivals of three times as many, each call with a deadline; who is refused comes once more, after the time of its
@@ -12,12 +12,10 @@ their latency is back at what it was before (twice the p99 at most).
 import argparse
 import asyncio
 import itertools
-import json
 import random
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import orjson
 import uvloop
@@ -26,6 +24,7 @@ from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.callers import Connection, call_all
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from benchmarks.texts import mixed_texts
 from tests.server import TINY_BERT, serving
 
@@ -38,12 +37,30 @@ IDLE_SECONDS, RECOVERY_SECONDS = 10.0, 20.0
 
 @dataclass
 class Tally:
-    """What became of the calls."""
+    """What became of the calls.
 
+    Attributes:
+        first, second: how many tries ended with which status.
+        tries: when each was sent, and its status.
+    """
+
+    began: float = field(default_factory=time.perf_counter)
     first: dict[int, int] = field(default_factory=dict)
     second: dict[int, int] = field(default_factory=dict)
+    tries: list[tuple[float, int]] = field(default_factory=list)
     answered_at: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+
+    def by_second(self) -> dict[str, list[int]]:
+        """How many tries, of those sent in each second, were accepted and refused; and how many answers came in it."""
+        moments = {
+            "accepted": [at for at, status in self.tries if status != 429],
+            "refused": [at for at, status in self.tries if status == 429],
+            "answered": self.answered_at,
+        }
+        seconds = {name: [int(at - self.began) for at in found] for name, found in moments.items()}
+        length = 1 + max((second for found in seconds.values() for second in found), default=0)
+        return {name: [found.count(second) for second in range(length)] for name, found in seconds.items()}
 
 
 class Client:
@@ -80,14 +97,17 @@ class Client:
 
     async def call_twice(self, tally: Tally) -> None:
         """One call, and where it is refused, another after the time that it was told."""
-        body = self.body()
+        body, sent = self.body(), time.perf_counter()
         status, headers = await self.call(body)
+        tally.tries.append((sent, status))
         tally.first[status] = tally.first.get(status, 0) + 1
         if status == 429:
             wait = int(headers["retry-after-ms"]) / 1000
             tally.waits.append(wait)
             await asyncio.sleep(wait)
+            sent = time.perf_counter()
             status, _ = await self.call(body)
+            tally.tries.append((sent, status))
             tally.second[status] = tally.second.get(status, 0) + 1
         if status == 200:
             tally.answered_at.append(time.perf_counter())
@@ -117,15 +137,13 @@ class Client:
 async def overloaded(client: Client, rate: float, seconds: float) -> tuple[Tally, float]:
     """Calls at this rate for so long; the tally, and how many were answered in a second of that time."""
     tally, calls = Tally(), list[asyncio.Task[None]]()
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    while time.perf_counter() - tally.began < seconds:
         calls.append(asyncio.create_task(client.call_twice(tally)))
         await asyncio.sleep(client.chance.expovariate(rate))
     ended = time.perf_counter()
     # The first seconds fill the queue.
-    settled = began + min(5.0, seconds / 4)
+    settled = tally.began + min(5.0, seconds / 4)
     goodput = sum(settled < at < ended for at in tally.answered_at) / (ended - settled)
-    tally.answered_at.append(ended)
     waiting = [call for call in calls if not call.done()]
     print(f"{len(calls)} calls; {len(waiting)} second tries still to come", flush=True)
     await asyncio.gather(*calls)
@@ -154,12 +172,12 @@ async def measured(port: int, texts: list[str], rate: float, seconds: float) -> 
 
 
 def main() -> None:
-    """Prints the figures; writes JSON when asked to."""
+    """Prints the figures; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
     parser.add_argument("--tiny", action="store_true", help="the tests' tiny BERT in place of the default model")
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     texts = [text[:600] for text in mixed_texts()]
     checkpoint = TINY_BERT if options.tiny else checkpoint_directory(Options())
@@ -172,9 +190,8 @@ def main() -> None:
     print(f"first tries {tally.first}, second tries {tally.second}")
     for name, value in {**figures, "of_the_capacity": float(str(figures["answered_per_second"])) / capacity}.items():
         print(f"{name:<24} {value if isinstance(value, list) else round(float(str(value)), 3)}")
-    if options.json:
-        found = {"capacity": capacity, "first": tally.first, "second": tally.second, **figures}
-        options.json.write_text(json.dumps({**describe_machine(), **found}, indent=2) + "\n")
+    found = {"capacity": capacity, "seconds": options.seconds, "first": tally.first, "second": tally.second, **figures}
+    keep({"benchmark": "overload", **describe_machine(), **found, "by_second": tally.by_second()}, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Twice the workers and twice the work: whether each worker still does as much.
+r"""Twice the workers and twice the work: whether each worker still does as much.
 
-    .venv/bin/python -m benchmarks.scaling [--workers 1 2 4 8] [--engine 0.006 1.7e-4 1e-7] [--json FILE]
+    .venv/bin/python -m benchmarks.scaling [--workers 1 2 4 8] [--engine 0.006 1.7e-4 1e-7] \
+        [--json FILE] [--plot FILE.svg]
 
 A backlog of the bulk lane goes through a real Redis, scheduler and Celery workers, one of each but the workers. Their
 engines sleep for as long as all-MiniLM-L6-v2 computes on two cores, or as `--engine` says, so that two cores suffice
@@ -9,15 +10,14 @@ first line; how much of that time the engines slept; and beside both what the si
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from benchmarks.reproduction import ITEMS, LENGTHS, SLEEPING
 from benchmarks.simulation.arrivals import Arrivals, Call, Stream, made
 from benchmarks.simulation.machines import Deployment, Engine
@@ -78,7 +78,7 @@ def measured(engine: Engine, workers: int, seconds: float, seed: int) -> Line:
 
 
 def main() -> None:
-    """Prints a line for each number of workers; writes JSON when asked to."""
+    """Prints a line for each number of workers; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     cost = (SLEEPING.fixed, SLEEPING.per_token, SLEEPING.per_square)
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--max-num-batched-tokens", type=int, default=SLEEPING.tokens)
     parser.add_argument("--seconds", type=float, default=20.0, help="that the work takes")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     engine = Engine(*options.engine, tokens=options.max_num_batched_tokens)
     lines: list[Line] = []
@@ -101,9 +101,8 @@ def main() -> None:
                 f"{line.simulated:7.0f}; engines slept {line.slept:.1%}; us an item: {spent}",
                 flush=True,
             )
-    if options.json:
-        found = [asdict(line) for line in lines]
-        options.json.write_text(json.dumps({**describe_machine(), "lines": found}, indent=2) + "\n")
+    found = [asdict(line) for line in lines]
+    keep({"benchmark": "scaling", **describe_machine(), "lines": found}, options)
 
 
 if __name__ == "__main__":

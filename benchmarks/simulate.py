@@ -1,8 +1,9 @@
-"""What a deployment would do with an arrival of calls: waits, fairness and utilisation, from a run in virtual time.
+r"""What a deployment would do with an arrival of calls: waits, fairness and utilisation, from a run in virtual time.
 
     .venv/bin/python -m benchmarks.simulate --workers count=8,fixed=0.004,per_token=6e-5,noise=0.05 \
         --stream lane=interactive,rate=40,median=30 --stream lane=bulk,tenant=b,backlog=200,items=256 --seconds 60
-    .venv/bin/python -m benchmarks.simulate --trace calls.jsonl --workers fixed=0.004,per_token=6e-5 [--json FILE]
+    .venv/bin/python -m benchmarks.simulate --trace calls.jsonl --workers fixed=0.004,per_token=6e-5 \
+        [--json FILE] [--plot FILE.svg]
 
 The scheduler's own code decides what runs (benchmarks/simulation/running.py); engines, Redis and everything around a
 forward take the time that is given for them. A trace has a line of JSON for each call:
@@ -12,12 +13,12 @@ same figures.
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.plotting import add_options, keep
 from benchmarks.simulation.arrivals import Arrivals, Lengths, Stream, made, read_trace, write_trace
 from benchmarks.simulation.machines import Deployment, Engine, Overheads
 from benchmarks.simulation.report import lines_of, report
@@ -104,7 +105,7 @@ def overheads_of(text: str) -> Overheads:
 
 
 def main() -> None:
-    """Prints the report; writes JSON when asked to."""
+    """Prints the report; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path)
     parser.add_argument("--stream", type=stream_of, action="append", default=[], metavar="NAME=VALUE,...")
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--interactive-target-ms", type=int, default=INTERACTIVE_TARGET_MS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write-trace", type=Path)
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     calls = read_trace(options.trace) if options.trace else []
     calls += made((each.stream for each in options.stream), options.seconds, options.seed)
@@ -127,8 +128,7 @@ def main() -> None:
     arrivals = Arrivals.of(calls, {each.stream.tenant: each.weight for each in options.stream})
     found = report(arrivals, Simulation(deployment, arrivals, options.seed).run(), len(engines))
     print("\n".join(lines_of(found)))
-    if options.json:
-        options.json.write_text(json.dumps(asdict(found), indent=2) + "\n")
+    keep({"benchmark": "simulate", **asdict(found)}, options)
 
 
 if __name__ == "__main__":

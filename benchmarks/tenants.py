@@ -1,6 +1,6 @@
 """Ten keys share a model, and one of them sends a hundred times what each other sends: what each gets, and waits.
 
-    .venv/bin/python -m benchmarks.tenants --seconds 30 [--lane bulk] [--json FILE]
+    .venv/bin/python -m benchmarks.tenants --seconds 30 [--lane bulk] [--json FILE] [--plot FILE.svg]
 
 Each key has callers that send their next call as soon as they have an answer: 4 of them, the greedy key 400. So there
 is always more waiting than the model can do, and a fair share is a tenth. Stated are each key's texts a second as a
@@ -10,7 +10,6 @@ share of that, and the median and 99th percentile of its calls' latencies.
 import argparse
 import asyncio
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import uvloop
 
 from benchmarks.callers import Connection
 from benchmarks.machine import describe_machine
+from benchmarks.plotting import add_options, keep
 from benchmarks.texts import mixed_texts
 from benchmarks.two_models import quantiles
 from tests.server import TINY_BERT, Millpond, serving
@@ -90,11 +90,11 @@ async def measured(port: int, tenants: list[Tenant], lane: str, seconds: float) 
 
 
 def main() -> None:
-    """Prints a line for each key; writes JSON when asked to."""
+    """Prints a line for each key; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--lane", default="interactive", choices=["interactive", "job", "bulk"])
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     options = parser.parse_args()
     tenants = [Tenant(f"key-{n}", CALLERS) for n in range(1, KEYS)] + [Tenant("greedy", GREEDY_CALLERS)]
     with server_of(tenants) as server:
@@ -109,8 +109,7 @@ def main() -> None:
             f"p50 {p50:8.1f} p99 {p99:8.1f} ms"
         )
     print(f"{total / options.seconds:.0f} texts/s together")
-    if options.json:
-        options.json.write_text(json.dumps({**describe_machine(), "lane": options.lane, "keys": rows}, indent=2) + "\n")
+    keep({"benchmark": "tenants", **describe_machine(), "lane": options.lane, "keys": rows}, options)
 
 
 if __name__ == "__main__":
