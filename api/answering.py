@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import Request
 
-from api.admission import check_within_bounds, full
+from api.admission import REFUSED, check_within_bounds, full
 from api.callers import Caller
 from api.deadlines import deadline_of
-from api.errors import ApiError, Rehearsed, bad_request
+from api.errors import ApiError, RefusedError, Rehearsed, bad_request
 from api.limiting import admitted, check_within_limits
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
@@ -75,7 +75,7 @@ async def pooled(request: Request, call: PoolingCall) -> list[bytes]:
 
 
 async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
-    """What became of each sequence: its vector as of `pooled`, or why it has none.
+    """What became of each sequence: its vector as of `pooled`, or why it has none. A refused call is counted.
 
     When the caller disconnects, or the awaiting task is cancelled at its deadline, the request is abandoned: what has
     not run yet never will.
@@ -86,10 +86,18 @@ async def pooled_each(request: Request, call: PoolingCall) -> list[Result]:
             key's limits are reached or the queue is full.
         Rehearsed: it was only asked whether the call could run, and it could.
     """
-    state, timings = state_of(request), timings_of(request)
     lane = lane_of(request.headers.get(LANE_HEADER, Lane.INTERACTIVE))
-    caller = caller_of(request)
-    caller.check_lane(lane)
+    caller_of(request).check_lane(lane)
+    try:
+        return await _let_in(request, call, lane)
+    except RefusedError as error:
+        REFUSED.labels(call.model.name, lane, error.reason).inc()
+        raise
+
+
+async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Result]:
+    """`pooled_each` in a lane that is the caller's."""
+    state, timings, caller = state_of(request), timings_of(request), caller_of(request)
     check_possible(call, state.options.max_response_bytes)
     check_within_bounds(call.sequences.tokens, state.options, call.sequences.field)
     if getattr(request.state, REHEARSAL, False):

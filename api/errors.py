@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -55,6 +55,21 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.headers = headers
+
+
+Reason = Literal["lane_full", "key_full", "deadline", "tokens_per_minute", "concurrency", "too_large"]
+
+
+class RefusedError(ApiError):
+    """A call that is right in itself and was not let in: the queue is full, or its key's limits are reached.
+
+    Args:
+        reason: which bound it met, for the metrics; the rest is as of `ApiError`.
+    """
+
+    def __init__(self, reason: Reason, status: int, message: str, **details: Any) -> None:
+        super().__init__(status, message, **details)
+        self.reason = reason
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:

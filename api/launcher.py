@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError
 
 from api import embedded_redis
+from api.admission import bounds_of
 from api.arguments import Parsed
 from api.chosen_models import chosen_models
 from api.embedded_redis import Network
@@ -196,7 +197,8 @@ class _Launch:
         self._open.callback(shutil.rmtree, folder, ignore_errors=True)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-        registry.register(QueueCollector(connect(redis_url)))
+        bounds = bounds_of(self._options) if self._has(API) else None
+        registry.register(QueueCollector(connect(redis_url), bounds))
         server, _ = start_http_server(port, self._options.host, registry)
         assert isinstance(server, WSGIServer)
         self._open.callback(server.server_close)

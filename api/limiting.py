@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.callers import Caller
-from api.errors import ApiError
+from api.errors import RefusedError
 from scheduler.connection import persist
 from scheduler.errors import QueueUnavailableError
 from scheduler.limits import Limits, Verdict, admit, leave, stay
@@ -45,7 +45,7 @@ async def admitted(redis: Redis, caller: Caller, tokens: int, seconds: float) ->
         seconds: for Redis to answer, as it counts.
 
     Raises:
-        ApiError: 429 when a limit is reached, 400 when the call alone is over it and could never pass.
+        RefusedError: 429 when a limit is reached, 400 when the call alone is over it and could never pass.
         QueueUnavailableError: Redis did not answer in time: nobody is let in uncounted.
     """
     if not caller.is_limited:
@@ -104,7 +104,8 @@ def check_within_limits(caller: Caller, tokens: int) -> None:
     """Raises a 400 when a call of so many tokens is over its key's limit alone, and could never pass."""
     allowed = caller.tokens_per_minute
     if allowed is not None and tokens > allowed:
-        raise ApiError(
+        raise RefusedError(
+            "too_large",
             400,
             f"This call has {tokens} tokens, and the key {caller.name!r} may send {allowed} a minute, so it can "
             "never pass: send fewer inputs a call, or ask for a higher tokens_per_minute.",
@@ -112,7 +113,7 @@ def check_within_limits(caller: Caller, tokens: int) -> None:
         )
 
 
-def _refused(limits: Limits, verdict: Verdict, tokens: int) -> ApiError:
+def _refused(limits: Limits, verdict: Verdict, tokens: int) -> RefusedError:
     wait_ms = verdict.wait_ms(limits)
     reasons = []
     if verdict.over_tokens:
@@ -122,7 +123,8 @@ def _refused(limits: Limits, verdict: Verdict, tokens: int) -> ApiError:
         )
     if verdict.over_calls:
         reasons.append(f"{limits.concurrency} calls at once (concurrency), and {verdict.running} run")
-    return ApiError(
+    return RefusedError(
+        "tokens_per_minute" if verdict.over_tokens else "concurrency",
         429,
         f"The key {limits.tenant!r} may use {'; and '.join(reasons)}. Try again in {duration(wait_ms)}.",
         code="rate_limit_exceeded",

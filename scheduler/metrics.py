@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from scheduler.keys import JOB_COUNTERS, JOBS_RUNNING, LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
+from scheduler.queue import Bounds
 
 BATCH_TOKENS = Histogram(
     "millpond_batch_tokens",
@@ -39,16 +40,27 @@ OUTCOMES_HELP = (
 
 
 class QueueCollector(Collector):
-    """Reads the lanes' depth and age, the workers and the counters out of Redis when Prometheus asks."""
+    """Reads the lanes' depth and age, the workers and the counters out of Redis when Prometheus asks.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        bounds: beyond which requests are refused, where that is known.
+    """
+
+    def __init__(self, redis: Redis, bounds: Bounds | None = None) -> None:
         self._redis = redis
+        self._bounds = bounds
 
     def collect(self) -> Iterator[Metric]:
         """The queue's gauges and counters; `millpond_redis_up` 0 alone while Redis is away."""
         depth = GaugeMetricFamily("millpond_queue_depth", "Items in a lane.", labels=["model", "lane"])
         age = GaugeMetricFamily(
             "millpond_queue_age_seconds", "Age of the oldest item in a lane.", labels=["model", "lane"]
+        )
+        queued = GaugeMetricFamily(
+            "millpond_queued_tokens", "Tokens in a lane that have not ended.", labels=["model", "lane"]
+        )
+        bound = GaugeMetricFamily(
+            "millpond_max_queued_tokens", "Most tokens that may be queued in a lane.", labels=["model", "lane"]
         )
         workers = GaugeMetricFamily("millpond_workers", "Workers with a fresh heartbeat.", labels=["model"])
         leases = GaugeMetricFamily("millpond_leases", "Micro-batches sent or running.", labels=["model"])
@@ -64,7 +76,11 @@ class QueueCollector(Collector):
         try:
             for model in sorted(member.decode() for member in self._redis.smembers(MODELS)):
                 keys = ModelKeys(model)
-                for lane in LANES:
+                tokens = self._redis.hmget(keys.queued, range(len(LANES)))
+                for lane, queued_in_lane in zip(LANES, tokens, strict=True):
+                    queued.add_metric([model, lane], int(queued_in_lane or 0))
+                    if self._bounds:
+                        bound.add_metric([model, lane], self._bounds.lane)
                     stream = keys.lane(lane)
                     depth.add_metric([model, lane], self._redis.xlen(stream))
                     age.add_metric([model, lane], _age(self._redis.xrange(stream, count=1)))
@@ -83,7 +99,21 @@ class QueueCollector(Collector):
             yield up
             return
         up.add_metric([], 1)
-        yield from (up, depth, age, workers, leases, letters, counters, webhooks, failing, jobs, job_ends)
+        yield from (
+            up,
+            depth,
+            age,
+            queued,
+            bound,
+            workers,
+            leases,
+            letters,
+            counters,
+            webhooks,
+            failing,
+            jobs,
+            job_ends,
+        )
 
     def _count_jobs(self, jobs: GaugeMetricFamily, ends: CounterMetricFamily) -> None:
         counted = {name.decode(): int(count) for name, count in self._redis.hgetall(JOB_COUNTERS).items()}

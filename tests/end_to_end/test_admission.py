@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.keys import ModelKeys
 from tests.conftest import eventually
-from tests.end_to_end.waiting import held_still
+from tests.end_to_end.waiting import held_still, metric
 from tests.server import TINY_BERT, Millpond, client_of, redis_of, serving
 
 KEYS = ModelKeys("tiny-bert")
@@ -24,6 +24,10 @@ def server() -> Iterator[Millpond]:
     with serving("--max-queued-tokens", "1200", model=TINY_BERT) as server:
         eventually(lambda: redis_of(server).get(KEYS.pace))
         yield server
+
+
+def refusals(server: Millpond, reason: str) -> int:
+    return int(metric(server, "millpond_refused_total", model="tiny-bert", lane="interactive", reason=reason))
 
 
 def body(first: str) -> dict[str, object]:
@@ -51,8 +55,13 @@ def filled(server: Millpond) -> Iterator[list[httpx.Response]]:
 
 def test_a_full_queue_refuses_names_its_flag_and_has_room_when_it_said(server: Millpond) -> None:
     with client_of(server) as client:
+        before = refusals(server, "lane_full")
         with filled(server) as replies:
+            queued = metric(server, "millpond_queued_tokens", model="tiny-bert", lane="interactive")
+            assert metric(server, "millpond_max_queued_tokens", model="tiny-bert", lane="interactive") == 1200
+            assert queued == int(redis_of(server).hget(KEYS.queued, "0"))
             refused = client.post("/v1/embeddings", json={"input": ["other", *TEXTS, *TEXTS]})
+        assert refusals(server, "lane_full") == before + 1
         error = refused.json()["error"]
         assert (refused.status_code, error["code"], error["type"]) == (429, "queue_full", "rate_limit_error")
         assert "--max-queued-tokens" in error["message"]
@@ -61,15 +70,18 @@ def test_a_full_queue_refuses_names_its_flag_and_has_room_when_it_said(server: M
         assert client.post("/v1/embeddings", json={"input": ["other", *TEXTS, *TEXTS]}).status_code == 200
     assert [reply.status_code for reply in replies] == [200] * 2
     eventually(lambda: not redis_of(server).exists(KEYS.queued))
+    assert metric(server, "millpond_queued_tokens", model="tiny-bert") == 0
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(server: Millpond) -> None:
+    before = refusals(server, "deadline")
     with client_of(server) as client, filled(server):
         began = time.monotonic()
         refused = client.post("/v1/embeddings", json={"input": "late"}, headers={"Millpond-Deadline-Ms": "20"})
         assert time.monotonic() - began < 5
     # Or it passed on the way: twenty milliseconds are few.
     assert (refused.status_code, refused.json()["error"]["code"]) in ((429, "queue_full"), (504, "deadline_exceeded"))
+    assert refusals(server, "deadline") - before == (refused.status_code == 429)
 
 
 def test_the_openai_client_gets_through_by_its_own_retries(server: Millpond) -> None:
@@ -90,6 +102,7 @@ def test_the_openai_client_gets_through_by_its_own_retries(server: Millpond) -> 
 def test_what_could_never_be_queued_is_refused_for_good(server: Millpond) -> None:
     with client_of(server) as client:
         refused = client.post("/v1/embeddings", json={"input": TEXTS * 6})
+    assert refusals(server, "too_large") == 1
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (413, "request_too_large", "input")
     assert "--max-queued-tokens" in error["message"]

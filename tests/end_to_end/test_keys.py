@@ -21,6 +21,7 @@ from api.options import Options
 from scheduler.keys import TenantKeys
 from scheduler.limits import Limits, admit, leave
 from tests.end_to_end.test_launching import refused
+from tests.end_to_end.waiting import metric
 from tests.server import TINY_BERT, Millpond, client_of, free_ports, redis_of, serving
 
 MODEL = "tiny"
@@ -181,6 +182,10 @@ def test_the_openai_client_tells_its_user_what_is_wrong_with_the_key(keyed: Keye
     assert other.value.code == "model_not_allowed"
 
 
+def refusals(keyed: Keyed, reason: str) -> float:
+    return metric(keyed.server, "millpond_refused_total", model=MODEL, lane="interactive", reason=reason)
+
+
 def test_tokens_are_limited_over_both_processes_and_the_openai_client_comes_back_in_time(keyed: Keyed) -> None:
     usage = TenantKeys("tokens").usage
     redis = redis_of(keyed.server)
@@ -190,7 +195,9 @@ def test_tokens_are_limited_over_both_processes_and_the_openai_client_comes_back
     tokens = first.json()["usage"]["total_tokens"]
     assert first.headers["x-ratelimit-limit-tokens"] == "600"
     assert int(first.headers["x-ratelimit-remaining-tokens"]) == 600 - tokens
+    counted = refusals(keyed, "tokens_per_minute")
     statuses = [keyed.call("key-of-tokens", input=["water"] * 100).status_code for _ in range(6)]
+    assert refusals(keyed, "tokens_per_minute") - counted == statuses.count(429)
     assert statuses.count(200) <= 600 // tokens
     assert 429 in statuses
     with pytest.raises(openai.RateLimitError) as limited:
@@ -216,11 +223,13 @@ def test_calls_at_once_are_limited_over_all_processes_and_a_place_is_given_back(
     for _ in range(4):
         assert keyed.call("key-of-calls").status_code == 200, "the one before has given its place back"
     admit(limits, "elsewhere", 0).run_blocking(redis)
+    counted = refusals(keyed, "concurrency")
     for _ in range(4):
         reply = keyed.call("key-of-calls")
         assert reply.status_code == 429
         assert reply.headers["x-ratelimit-remaining-requests"] == "0"
         assert "1 calls at once (concurrency), and 1 run" in reply.json()["error"]["message"]
+    assert refusals(keyed, "concurrency") - counted == 4, "whichever process refused them"
     leave(limits, "elsewhere", 1).run_blocking(redis)
     reply = keyed.call("key-of-calls")
     assert reply.status_code == 200
