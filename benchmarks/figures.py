@@ -114,7 +114,7 @@ def mixed(report: Report) -> Figure:
         waits.plot([each["load"] for each in windows], [each[field][1] for each in windows], ".", color=colour)
     target = report["interactive_target_ms"]
     bound = medians(lambda each: 2 * each["alone"][1] + target)
-    waits.plot(loads, bound, "--", color=VERMILLION, label=f"bound: twice p99 alone, and {target} ms")
+    waits.plot(loads, bound, "x--", color=VERMILLION, label=f"bound: twice p99 alone, and {target} ms")
     waits.set(title="milliseconds of a call", xlabel="load of interactive calls, of the capacity", xticks=loads)
     waits.set_ylim(0)
     _legend(waits, columns=3)
