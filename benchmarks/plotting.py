@@ -27,7 +27,7 @@ def plot_file(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text} does not end in .svg, which is the only form of plots")
     if importlib.util.find_spec("matplotlib") is None:
         raise argparse.ArgumentTypeError(
-            "matplotlib is not installed here: `make bench` installs it, and so does pip install 'millpond[bench]'"
+            "matplotlib is not installed here: `make bench` installs it, and so does pip install -e '.[bench]'"
         )
     return path
 
