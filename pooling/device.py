@@ -46,6 +46,9 @@ def prepare_process(device: str, threads: int | None) -> dict[str, str]:
         # Compiled programs run on oneDNN, with twice the speed of Paddle's own kernels. One flag under two names.
         "FLAGS_use_mkldnn": "1",
         "FLAGS_use_onednn": "1",
+        # Paddle hands each intermediate result of a program to a thread that frees it, and which spins meanwhile; with
+        # some MB of them at once, a short forward takes half the time.
+        "FLAGS_eager_delete_tensor_gb": "0.003",
         # oneDNN keeps a program for each shape it has met, and by default up to 1,024 of them with their buffers.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
         # Paddle's notes about its executor are none of the user's business; errors still come as exceptions.

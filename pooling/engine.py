@@ -46,7 +46,7 @@ GPU_CHUNK_TOKENS = 16_384
 
 # Up to this many tokens the model runs eagerly, above as a compiled program: starting a program costs more than a short
 # forward saves, and each new shape costs it some milliseconds once.
-EAGER_TOKENS = 128
+EAGER_TOKENS = 64
 
 WARM_UP_LENGTHS = (12, 48, 128, 256)
 
@@ -279,6 +279,8 @@ def _compiled(model: PoolingModel) -> Forward:
 
     signature = [paddle.static.InputSpec([None], "int64", name) for name in read]
     program = paddle.jit.to_static(flat, input_spec=[signature, flat_signature(model.plan)], full_graph=True)
+    # A function counts as in training, whatever its model is: every intermediate result would be kept.
+    program.eval()
 
     def forward(
         token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
