@@ -60,6 +60,7 @@ def model_options(options: Options) -> ModelOptions:
         pooler_config=options.pooler_config,
         max_model_len=options.max_model_len,
         dtype=options.dtype,
+        float32_matmul_precision=options.float32_matmul_precision,
         device=options.device,
     )
 

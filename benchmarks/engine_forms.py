@@ -48,6 +48,8 @@ FORMS = {
     "compiled, without oneDNN": Form({"FLAGS_use_onednn": "0", "FLAGS_use_mkldnn": "0"}, {"EAGER_TOKENS": ALWAYS}),
     "chunks of 512 tokens": Form(constants={"CHUNK_TOKENS": 512}),
     "chunks of 2048 tokens": Form(constants={"CHUNK_TOKENS": 2048}),
+    "results freed one by one": Form({"FLAGS_eager_delete_tensor_gb": "0"}),
+    "multiplied in bfloat16": Form({"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}),
     "threads never spin": Form({"KMP_BLOCKTIME": "0"}),
     "threads spin for 200 ms": Form({"KMP_BLOCKTIME": "200"}),
 }

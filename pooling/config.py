@@ -49,6 +49,8 @@ class ModelOptions:
         pooler_config: JSON, or the path of a file with it.
         max_model_len: the longest sequence wanted, in tokens.
         dtype: "auto", "float32", "bfloat16" or "float16".
+        float32_matmul_precision: "highest" or "medium", by the names that torch has for them: "medium" multiplies in
+            bfloat16 and adds up in float32.
         device: "cpu", "gpu" or "gpu:N"; "auto" means another type on each.
     """
 
@@ -57,6 +59,7 @@ class ModelOptions:
     pooler_config: str | None = None
     max_model_len: int | None = None
     dtype: str = "auto"
+    float32_matmul_precision: str = "highest"
     device: str = "cpu"
 
 
@@ -351,17 +354,24 @@ def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
 
 def _dtype(options: ModelOptions, *configs: Settings) -> str:
     """On a CPU "auto" is float32, whatever is stored: there 16 bits save memory, and are exact to 3 digits only."""
+    if options.dtype not in ("auto", *DTYPES):
+        raise OptionError(f"--dtype {options.dtype} is not supported: use auto, {', '.join(DTYPES)}.")
+    medium = options.float32_matmul_precision != "highest"
+    if medium and (options.device != "cpu" or options.dtype not in ("auto", "float32")):
+        raise OptionError(
+            f"--float32-matmul-precision {options.float32_matmul_precision} is for float32 weights on a cpu, and "
+            f"changes nothing with --dtype {options.dtype} on {options.device}: leave it out."
+        )
     if options.dtype in DTYPES:
         return options.dtype
-    if options.dtype != "auto":
-        raise OptionError(f"--dtype {options.dtype} is not supported: use auto, {', '.join(DTYPES)}.")
     stored = next((stated for config in configs if (stated := config.get("dtype", "torch_dtype"))), "float32")
     return str(stored) if options.device != "cpu" and stored in DTYPES else "float32"
 
 
 def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:
+    narrow = "" if options.float32_matmul_precision == "highest" else f" {options.float32_matmul_precision}"
     digest = hashlib.sha256(
-        f"{options.convert} {options.dtype} {sorted(read_option(options.pooler_config).items())}\n".encode()
+        f"{options.convert} {options.dtype}{narrow} {sorted(read_option(options.pooler_config).items())}\n".encode()
     )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
     names = [CONFIG_FILE, MODULES_FILE, *SENTENCE_CONFIG_FILES, PROMPTS_FILE]

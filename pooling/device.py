@@ -10,10 +10,13 @@ from pooling.errors import DeviceError
 # How a rank of a tensor-parallel group is told what `prepare_process` needs.
 DEVICE_VARIABLE, THREADS_VARIABLE = "MILLPOND_RANK_DEVICE", "MILLPOND_RANK_THREADS"
 
+# How oneDNN is told to multiply float32 in bfloat16 where the processor can.
+PRODUCTS_VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
+
 _DEVICE = re.compile(r"cpu|gpu(:\d+)?")
 
 
-def prepare_process(device: str, threads: int | None) -> dict[str, str]:
+def prepare_process(device: str, threads: int | None, float32_matmul_precision: str = "highest") -> dict[str, str]:
     """Set the environment that Paddle and its math libraries read once, while they load.
 
     Variables that are set already stay as they are, so that a person can try other values. Figures for each choice are
@@ -22,6 +25,7 @@ def prepare_process(device: str, threads: int | None) -> dict[str, str]:
     Args:
         device: "cpu", "gpu" or "gpu:N".
         threads: threads of one forward on the CPU; None takes every core this process may use.
+        float32_matmul_precision: "highest", or "medium" to have compiled programs multiply float32 in bfloat16.
 
     Returns:
         The variables and their values in force, for the log.
@@ -54,12 +58,25 @@ def prepare_process(device: str, threads: int | None) -> dict[str, str]:
         # Paddle's notes about its executor are none of the user's business; errors still come as exceptions.
         "GLOG_minloglevel": "2",
     }
+    if float32_matmul_precision == "medium":
+        wanted[PRODUCTS_VARIABLE] = "BF16"
     if _is_amd():
         # The MKL inside Paddle takes a path without AVX2 on AMD, at a quarter of the speed, unless told the type.
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     return {name: os.environ[name] for name in wanted}
+
+
+def multiplies_narrowly() -> bool:
+    """Whether compiled programs of this process multiply float32 in bfloat16."""
+    return os.environ.get(PRODUCTS_VARIABLE) == "BF16" and processor_has_bfloat16()
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16; without them oneDNN has no product of it either."""
+    information = Path("/proc/cpuinfo")
+    return information.exists() and "avx512_bf16" in information.read_text()
 
 
 def select_device(device: str) -> None:

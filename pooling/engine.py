@@ -13,7 +13,7 @@ import paddle
 from pooling.architectures import Head
 from pooling.config import ModelSpec
 from pooling.dense import DenseModule
-from pooling.device import select_device
+from pooling.device import multiplies_narrowly, select_device
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
 from pooling.layers.attention import (
@@ -130,8 +130,11 @@ class Engine:
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
         compiles = model.compiled and on_cpu and group().size == 1
         self._compiled = _compiled(model) if compiles else None
-        # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward.
-        self.eager_tokens = 0 if precision.multiplies else EAGER_TOKENS
+        if multiplies_narrowly() and not compiles:
+            log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
+        # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would give
+        # the same text another vector than the compiled one.
+        self.eager_tokens = 0 if precision.multiplies or multiplies_narrowly() else EAGER_TOKENS
 
     @classmethod
     def load(cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None) -> Self:

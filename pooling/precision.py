@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
+
+from pooling.device import processor_has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def precision_on(device: str, dtype: str) -> Precision:
     """The types of a model of that dtype on a device."""
     if device != "cpu":
         return Precision(dtype, dtype)
-    return Precision(dtype, "float32", multiplies=dtype == "bfloat16" and _multiplies_bfloat16())
+    return Precision(dtype, "float32", multiplies=dtype == "bfloat16" and processor_has_bfloat16())
 
 
 def product(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None, precision: Precision) -> paddle.Tensor:
@@ -92,9 +93,3 @@ def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     )
     # The carry could turn a not-a-number into infinity.
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16; without them oneDNN has no product of it either."""
-    information = Path("/proc/cpuinfo")
-    return information.exists() and "avx512_bf16" in information.read_text()

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr
 from dataclasses import replace
 
 from pooling.config import resolve_spec
-from pooling.device import prepare_process, threads_for
+from pooling.device import multiplies_narrowly, prepare_process, threads_for
 from pooling.errors import PoolingError
 from scheduler.connection import check_server, connect
 from scheduler.cost import Sample
@@ -42,7 +42,10 @@ def serve(settings: WorkerSettings) -> int:
     redis = connect(settings.redis_url)
     check_server(redis)
     threads = threads_for(settings.tensor_parallel_size)
-    variables = prepare_process(settings.device, threads)
+    precision = settings.model_options.float32_matmul_precision
+    variables = prepare_process(settings.device, threads, precision)
+    if precision != "highest" and not multiplies_narrowly():
+        log.warning("this processor has no bfloat16: --float32-matmul-precision %s makes no difference", precision)
     log.info("environment for paddle: %s", " ".join(f"{name}={value}" for name, value in variables.items()))
     # Imported only now: Paddle reads its environment when it is loaded. What it prints meanwhile is about compilers and
     # threads, and not for the user.

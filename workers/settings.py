@@ -54,6 +54,7 @@ class WorkerSettings:
                 pooler_config=environment.get("MILLPOND_POOLER_CONFIG") or None,
                 max_model_len=int(limit) if limit else None,
                 dtype=environment.get("MILLPOND_DTYPE") or "auto",
+                float32_matmul_precision=environment.get("MILLPOND_FLOAT32_MATMUL_PRECISION") or "highest",
                 device=environment.get("MILLPOND_DEVICE") or "cpu",
             ),
             max_num_seqs=int(required("MAX_NUM_SEQS")),

@@ -1,5 +1,9 @@
 """Types of 16 bits: rounded to the nearest, and close to float32."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +14,9 @@ from hypothesis import strategies as st
 
 from pooling import precision as precision_module
 from pooling.architectures import Head
-from pooling.config import resolve_spec
+from pooling.config import ModelOptions, resolve_spec
 from pooling.engine import Engine, PoolingInput
+from pooling.errors import OptionError
 from pooling.precision import bfloat16_bits, precision_on, write
 from tests.pooling.test_families import FAMILIES, NAMES, cosines, inputs_of, options_of
 
@@ -27,9 +32,9 @@ def rows_in(dtype: str, name: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("multiplies", [False, True], ids=["widened", "multiplied as it is"])
 @pytest.mark.parametrize("name", EMBEDDING)
 def test_bfloat16_embeds_like_float32(name: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if multiplies and not precision_module._multiplies_bfloat16():
+    if multiplies and not precision_module.processor_has_bfloat16():
         pytest.skip("this processor has no instructions for bfloat16")
-    monkeypatch.setattr(precision_module, "_multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr(precision_module, "processor_has_bfloat16", lambda: multiplies)
     for known, rows in zip(inputs_of(name), rows_in("bfloat16", name), strict=True):
         assert cosines(rows, known.rows).min() >= LEAST_COSINE, known.text
 
@@ -59,3 +64,50 @@ def test_a_part_of_a_parameter_is_written_in_its_place(dtype: str) -> None:
     write(parameter, (slice(1, 3), slice(0, 2)), np.array([[1.5, 2.5], [-3.0, 0.25]], dtype=np.float32))
     found = parameter.astype("float32").numpy()
     assert found.tolist() == [[0, 0, 0, 0], [1.5, 2.5, 0, 0], [-3.0, 0.25, 0, 0]]
+
+
+IN_A_PROCESS = """
+import json, sys
+from pathlib import Path
+from pooling.device import multiplies_narrowly, prepare_process
+prepare_process("cpu", 1, sys.argv[1])
+import numpy as np
+from pooling.config import ModelOptions, resolve_spec
+from pooling.engine import Engine, PoolingInput
+options = ModelOptions(float32_matmul_precision=sys.argv[1])
+engine = Engine.load(resolve_spec(Path(sys.argv[2]), options))
+inputs = [PoolingInput(np.array(ids, dtype=np.int32)) for ids in json.loads(sys.argv[3])]
+print(json.dumps([engine.eager_tokens, [rows.tolist() for rows in engine.forward(inputs)]]))
+"""
+
+
+def test_float32_is_multiplied_in_bfloat16_only_when_asked_for() -> None:
+    if not precision_module.processor_has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    known = inputs_of("roberta")
+    ids = json.dumps([list(map(int, each.ids)) for each in known])
+
+    def computed(precision: str) -> tuple[int, list[np.ndarray]]:
+        command = [sys.executable, "-c", IN_A_PROCESS, precision, str(FAMILIES / "roberta"), ids]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN_")}
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        eager_tokens, rows = json.loads(output.splitlines()[-1])
+        return eager_tokens, [np.array(each, dtype=np.float32) for each in rows]
+
+    (_, exact), (eager_tokens, narrow) = computed("highest"), computed("medium")
+    assert eager_tokens == 0, "a short text would be computed otherwise than the same among others"
+    differences = [np.abs(mine - theirs).max() for mine, theirs in zip(narrow, exact, strict=True)]
+    assert max(differences) > 1e-5
+    for each, mine in zip(known, narrow, strict=True):
+        assert cosines(mine, each.rows).min() >= LEAST_COSINE
+
+
+@pytest.mark.parametrize("options", [ModelOptions(dtype="bfloat16"), ModelOptions(device="gpu:0")])
+def test_it_is_refused_where_it_would_change_nothing(options: ModelOptions) -> None:
+    with pytest.raises(OptionError, match="--float32-matmul-precision medium is for float32 weights on a cpu"):
+        resolve_spec(FAMILIES / "roberta", replace(options, float32_matmul_precision="medium"))
+
+
+def test_a_worker_that_multiplies_otherwise_has_another_fingerprint() -> None:
+    medium = ModelOptions(float32_matmul_precision="medium")
+    assert resolve_spec(FAMILIES / "roberta", medium).fingerprint != resolve_spec(FAMILIES / "roberta").fingerprint
