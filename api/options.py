@@ -165,7 +165,7 @@ class Options(BaseModel):
     )
 
     workers: Annotated[PositiveInt, Shown("processes", "COUNT", (*BULK, SERVE, WORKER))] = Field(
-        1, description="worker processes of each model, each with an engine of its own"
+        1, description="worker processes of each model, each with an engine of its own; on a cpu they share the cores"
     )
     api_workers: Annotated[PositiveInt, Shown("processes", "COUNT", (*BULK, SERVE, API))] = Field(
         1, description="api processes that share the port"

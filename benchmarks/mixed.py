@@ -1,6 +1,6 @@
 """Interactive callers beside a backfill: what it costs them, and what it gets of what they leave.
 
-    .venv/bin/python -m benchmarks.mixed --rounds 2 [--loads 0.2 0.5 0.8] [--json FILE] [--plot FILE.svg]
+    .venv/bin/python -m benchmarks.mixed --rounds 2 [--loads 0.2 0.5 0.8] [--workers 2] [--json FILE] [--plot FILE.svg]
 
 First the capacity: calls of one text from 64 callers, each of which sends its next when it has its last answer; and the
 rows a second of a backfill (`millpond embed --server`) on the server alone. Then, for each load, Poisson arrivals of as
@@ -135,12 +135,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.2, 0.5, 0.8])
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tiny", action="store_true", help="the tests' tiny BERT in place of the default model")
     add_options(parser)
     options = parser.parse_args()
     texts, windows = [text[:600] for text in mixed_texts()], list[Window]()
+    arguments = ("--served-model-name", MODEL, "--workers", str(options.workers))
     checkpoint = TINY_BERT if options.tiny else checkpoint_directory(Options())
-    with tempfile.TemporaryDirectory() as folder, serving("--served-model-name", MODEL, model=checkpoint) as server:
+    with tempfile.TemporaryDirectory() as folder, serving(*arguments, model=checkpoint) as server:
         rows = Path(folder) / "rows.jsonl"
         with rows.open("w") as file:
             for number in range(ROWS):
@@ -161,7 +163,7 @@ def main() -> None:
         print(f"{load:.0%}: p99 {bound:.2f} of the bound, backfill {share:.2f} of what is left over (medians)")
     found = {"capacity": capacity, "backfill_alone": alone, "windows": [asdict(each) for each in windows]}
     target = {"interactive_target_ms": INTERACTIVE_TARGET_MS}
-    keep({"benchmark": "mixed", **describe_machine(), **target, **found}, options)
+    keep({"benchmark": "mixed", **describe_machine(), "workers": options.workers, **target, **found}, options)
 
 
 if __name__ == "__main__":

@@ -108,9 +108,9 @@ def device_of_rank(device: str, rank: int) -> str:
     return f"gpu:{int(device.partition(':')[2] or 0) + rank}"
 
 
-def threads_for(ranks: int) -> int:
-    """The threads of each rank's forward on a CPU: the cores that this process may use, shared out."""
-    return max(1, len(os.sched_getaffinity(0)) // ranks)
+def threads_for(processes: int) -> int:
+    """The threads of a forward on a CPU in each of so many processes: the cores they may use, shared out."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def _is_amd() -> bool:

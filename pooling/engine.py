@@ -132,8 +132,8 @@ class Engine:
         self._compiled = _compiled(model) if compiles else None
         if multiplies_narrowly() and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
-        # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would give
-        # the same text another vector than the compiled one.
+        # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would
+        # give the same text another vector than the compiled one.
         self.eager_tokens = 0 if precision.multiplies or multiplies_narrowly() else EAGER_TOKENS
 
     @classmethod

@@ -143,7 +143,7 @@ class Term:
                 if word == "slot":
                     worker_id, batch_id, *measured = rest
                     sample = sample_of(measured)
-                    self._fleet.freed(worker_id, batch_id, sample)
+                    self._fleet.freed(worker_id, batch_id, sample, time.monotonic())
                     self._pace.done(sample.tokens if sample else 0)
                 else:
                     await self._look_at_workers()
@@ -196,12 +196,20 @@ class Term:
 
     async def _dispatch(self) -> None:
         while True:
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._fleet.opens_in(time.monotonic())):
+                    await self._wake.wait()
             self._wake.clear()
-            while (slot := self._fleet.free_slot(urgent=self._window.urgent)) and await self._send_next(slot):
+            while (slot := self._free_slot()) and await self._send_next(slot):
                 pass
             if slot:
                 self._pace.idled()
+
+    def _free_slot(self) -> Slot | None:
+        """A slot; while interactive callers come no sooner than needed, for who comes last may be the most urgent."""
+        now = time.monotonic()
+        late = self._urgency.brief_seconds(now) is not None
+        return self._fleet.free_slot(now, urgent=self._window.urgent, late=late)
 
     async def _send_next(self, slot: Slot) -> bool:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
@@ -225,7 +233,7 @@ class Term:
         self._window.sent(decision)
         self._room.set()
         if outcome:
-            worker.takes(batch_id, batch)
+            worker.takes(batch_id, batch, time.monotonic())
             metrics.BATCH_SEQUENCES.labels(self._keys.model).observe(len(batch))
             metrics.BATCH_TOKENS.labels(self._keys.model).observe(sum(waiting.tokens for waiting in batch))
             if posting is None:

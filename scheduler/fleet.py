@@ -36,7 +36,8 @@ class Fleet(Roster):
             worker = Worker(worker_id, int(slots), int(tokens), int(sequences), cost)
             worker.held = int(held.get(worker_id.encode(), 0))
             # News of a batch's end may get lost. With nothing held there is nothing urgent.
-            worker.urgent = known.urgent if known and worker.held else set()
+            if known and worker.held:
+                worker.urgent, worker.expected, worker.free_at = known.urgent, known.expected, known.free_at
             found[worker_id] = worker
         self.workers = found
         if gone:

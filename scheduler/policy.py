@@ -1,12 +1,11 @@
 """Which items make up the next micro-batch. Pure: no Redis, no clock; what is owed goes in, and comes out anew.
 
-Lanes are served in their order, and what room a batch has left is filled from the next, unless interactive callers come
-again and again: then their batches are theirs alone, and those of others so brief that who comes meanwhile waits for no
-longer than was promised (`Budget.brief_seconds`). A lane below that is passed
-over is owed a share of what the others get, and comes first once that pays for its next item: so none starves, and one
-that gets its share anyway takes nobody's place, however long its items have waited. Within a lane tenants take turns
-(`scheduler/turns.py`), and of a tenant's items those of the lowest priority number come first, the oldest before
-others.
+Lanes are served in their order, and what room a batch has left is filled from the next. While interactive callers come
+again and again, only so far that the batch is brief: who comes meanwhile waits for no longer than was promised
+(`Budget.brief_seconds`). A lane below that is passed over is owed a share of what the others get, and comes first once
+that pays for its next item: so none starves, and one that gets its share anyway takes nobody's place, however long its
+items have waited. Within a lane tenants take turns (`scheduler/turns.py`), and of a tenant's items those of the lowest
+priority number come first, the oldest before others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,9 +67,7 @@ def next_batch(lanes: Mapping[int, Tenants], owed: Owed, budget: Budget) -> Deci
         if owed.lanes.get(number, 0) >= waiting[number].tokens:
             fill(number, owed.lanes[number])
     for number in waiting:
-        # Those who wait for it are not kept waiting for more than they asked for: what else there is makes the next.
-        apart = budget.brief_seconds is not None and number > 0 and any(each.entry.lane == 0 for each in draft.batch)
-        if not draft.closed and not apart:
+        if not draft.closed:
             fill(number, float("inf"))
     return Decision(draft.batch, Owed(_owed_lanes(draft, lanes, waiting, owed.lanes), turns))
 

@@ -1,6 +1,7 @@
 """Workers and their slots, as far as a leader keeps count of them by itself."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scheduler.cost import Cost, Sample
@@ -10,6 +11,9 @@ from scheduler.queue import Waiting
 TYPICAL = (512, 512 * 64)
 """Tokens and squared lengths of the batch by which workers are compared."""
 
+LEAD_SECONDS = 0.008
+"""A batch that is sent so long before its worker has finished the one before is there in time."""
+
 
 @dataclass(slots=True)
 class Worker:
@@ -17,6 +21,8 @@ class Worker:
 
     Attributes:
         urgent: those of the batches sent to it that interactive callers wait for.
+        expected: the seconds of each batch sent to it, in the order in which they were sent.
+        free_at: when it will have finished them, in seconds of the leader's clock.
     """
 
     worker_id: str
@@ -26,16 +32,29 @@ class Worker:
     cost: Cost
     held: int = 0
     urgent: set[str] = field(default_factory=set)
+    expected: dict[str, float] = field(default_factory=dict)
+    free_at: float = -math.inf
 
     def budget(self, brief_seconds: float | None) -> Budget:
         """What one forward of it may hold; those of the lanes below the first for no longer than this."""
         return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds)
 
-    def takes(self, batch_id: str, batch: Iterable[Waiting]) -> None:
+    def takes(self, batch_id: str, batch: Sequence[Waiting], now: float) -> None:
         """One of its slots is taken by a batch that is on its way to it."""
         self.held += 1
+        self.expected[batch_id] = self.cost.seconds(
+            sum(waiting.tokens for waiting in batch), sum(waiting.tokens**2 for waiting in batch)
+        )
+        self.free_at = max(self.free_at, now) + self.expected[batch_id]
         if any(waiting.entry.lane == 0 for waiting in batch):
             self.urgent.add(batch_id)
+
+    def gives_back(self, batch_id: str, now: float) -> None:
+        """It has finished a batch, and begins with the next."""
+        self.held = max(0, self.held - 1)
+        self.urgent.discard(batch_id)
+        self.expected.pop(batch_id, None)
+        self.free_at = now + sum(self.expected.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +85,11 @@ class Roster:
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
 
-    def freed(self, worker_id: str, batch_id: str, sample: Sample | None) -> None:
+    def freed(self, worker_id: str, batch_id: str, sample: Sample | None, now: float) -> None:
         """A slot of this worker became free."""
         if (worker := self.workers.get(worker_id)) is None:
             return
-        worker.held = max(0, worker.held - 1)
-        worker.urgent.discard(batch_id)
+        worker.gives_back(batch_id, now)
         if sample:
             worker.cost.learn(sample)
 
@@ -85,17 +103,29 @@ class Roster:
         full = ((worker.cost, worker.tokens) for worker in self.workers.values())
         return max((cost.seconds(tokens, tokens * TYPICAL[1] // TYPICAL[0]) for cost, tokens in full), default=0.0)
 
-    def free_slot(self, *, urgent: bool) -> Slot | None:
+    def free_slot(self, now: float, *, urgent: bool, late: bool) -> Slot | None:
         """A slot of the worker that holds least, of several the fastest; None while all are full.
 
         Args:
             urgent: whether interactive callers wait: where a slot holds what others wait for, one more is for them.
+            late: a worker's next batch is formed only shortly before it has finished the one before, so that whoever
+                comes meanwhile is in it.
         """
-        free = [worker for worker in self.workers.values() if worker.held < worker.slots]
+        free = [each for each in self.workers.values() if each.held < each.slots and not (late and _early(each, now))]
         if free:
             return Slot(min(free, key=_load))
         full = [each for each in self.workers.values() if urgent and each.held == each.slots > len(each.urgent)]
         return Slot(min(full, key=_load), express=True) if full else None
+
+    def opens_in(self, now: float) -> float | None:
+        """In how many seconds a late slot will be free that is not free yet; None where only a batch's end helps."""
+        waits = [each.free_at - LEAD_SECONDS - now for each in self.workers.values() if 0 < each.held < each.slots]
+        return min((each for each in waits if each > 0), default=None)
+
+
+def _early(worker: Worker, now: float) -> bool:
+    """Whether it has enough to do for now."""
+    return worker.held > 0 and now < worker.free_at - LEAD_SECONDS
 
 
 def _load(worker: Worker) -> tuple[int, float]:

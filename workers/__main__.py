@@ -41,7 +41,7 @@ def serve(settings: WorkerSettings) -> int:
     keep_small()
     redis = connect(settings.redis_url)
     check_server(redis)
-    threads = threads_for(settings.tensor_parallel_size)
+    threads = threads_for(settings.workers * settings.tensor_parallel_size)
     precision = settings.model_options.float32_matmul_precision
     variables = prepare_process(settings.device, threads, precision)
     if precision != "highest" and not multiplies_narrowly():

@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+LEAD = 4
+"""By how many calls an urgent one goes before others: a batch that waits is overtaken by no more than so many."""
+
+
 @dataclass(order=True, slots=True)
 class _Call:
     """A call and its place in the line."""
 
-    place: tuple[bool, int]
+    place: tuple[int, bool, int]
     function: Callable[[], Any] = field(compare=False)
     outcome: "Future[Any]" = field(compare=False)
 
@@ -24,7 +28,7 @@ class EngineThread:
     """Runs whatever is submitted in one thread: OpenMP keeps a team of threads for each thread that calls it.
 
     Urgent calls come before others, those of a kind in the order in which they came: a micro-batch of interactive
-    callers overtakes one of the bulk lane that waits for the engine already.
+    callers overtakes one of the bulk lane that waits for the engine already, unless many have done so.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,8 @@ class EngineThread:
     def submit(self, function: Callable[[], T], *, urgent: bool = False) -> "Future[T]":
         """What the function will return, or raise."""
         outcome: Future[T] = Future()
-        self._calls.put(_Call((not urgent, next(self._numbers)), function, outcome))
+        number = next(self._numbers)
+        self._calls.put(_Call((number - LEAD * urgent, not urgent, number), function, outcome))
         return outcome
 
     def _run(self) -> None:

@@ -12,7 +12,11 @@ from workers.errors import SettingError
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """The settings of one worker process."""
+    """The settings of one worker process.
+
+    Attributes:
+        workers: how many of this model were started together, and share the machine's cores.
+    """
 
     redis_url: str
     broker_url: str
@@ -23,6 +27,7 @@ class WorkerSettings:
     max_num_seqs: int
     max_num_batched_tokens: int
     tensor_parallel_size: int
+    workers: int
     gpu_memory_utilization: float
     log_format: str
 
@@ -60,6 +65,7 @@ class WorkerSettings:
             max_num_seqs=int(required("MAX_NUM_SEQS")),
             max_num_batched_tokens=int(required("MAX_NUM_BATCHED_TOKENS")),
             tensor_parallel_size=int(environment.get("MILLPOND_TENSOR_PARALLEL_SIZE") or 1),
+            workers=int(environment.get("MILLPOND_WORKERS") or 1),
             gpu_memory_utilization=float(environment.get("MILLPOND_GPU_MEMORY_UTILIZATION") or 0.9),
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
         )

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.simulation.clock import Clock
 from benchmarks.simulation.machines import Engine
 from scheduler.cost import Sample
+from workers.engine_thread import LEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,20 @@ class EngineLine:
         self._engine = engine
         self._chance = chance
         self._done = done
-        self._line: list[tuple[bool, int, Batch]] = []
+        self._line: list[tuple[int, bool, int, Batch]] = []
         self._numbers = itertools.count()
         self._busy = False
 
     def put(self, batch: Batch) -> None:
         """The worker has claimed a batch."""
-        heapq.heappush(self._line, (not batch.urgent, next(self._numbers), batch))
+        number = next(self._numbers)
+        heapq.heappush(self._line, (number - LEAD * batch.urgent, not batch.urgent, number, batch))
         if not self._busy:
             self._begin()
 
     def _begin(self) -> None:
         self._busy = True
-        _, _, batch = heapq.heappop(self._line)
+        _, _, _, batch = heapq.heappop(self._line)
         seconds = self._engine.seconds(batch.tokens, batch.squares, self._chance)
         forward = Forward(self._clock.now, batch.worker, len(batch.items), batch.tokens, seconds, batch.urgent)
         self.forwards.append(forward)

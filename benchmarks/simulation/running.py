@@ -6,6 +6,7 @@ workers/resident.py: reading, leasing, claiming, forwards, commits. Nothing fail
 """
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Simulation:
         self._batch_numbers = itertools.count()
         self._unread: list[deque[int]] = [deque() for _ in LANES]
         self._reading = self._dispatching = self._filling = self._woken = False
+        self._opening = math.inf
         self._answered = np.full(len(arrivals), np.nan)
         self._done = np.full(len(arrivals.tokens), np.nan)
         self._remaining: list[int] = np.diff(arrivals.first).tolist()
@@ -129,10 +131,11 @@ class Simulation:
         """Forms the next batch, if there is a slot and something waits."""
         self._woken = False
         looked = self._overheads.dispatch_worker * len(self._engines)
-        slot = self._roster.free_slot(urgent=self._window.urgent)
+        brief = self._urgency.brief_seconds(self._clock.now)
+        slot = self._roster.free_slot(self._clock.now, urgent=self._window.urgent, late=brief is not None)
         if slot is None:
             return looked, self._rest
-        budget = slot.worker.budget(self._urgency.brief_seconds(self._clock.now))
+        budget = slot.worker.budget(brief)
         decision = self._window.next_batch(budget, urgent_only=slot.express)
         if not decision.batch:
             return looked, self._rest
@@ -144,11 +147,18 @@ class Simulation:
         self._dispatching = False
         if self._woken:
             self._wake()
+        elif (wait := self._roster.opens_in(self._clock.now)) is not None and wait < self._opening - self._clock.now:
+            self._opening = self._clock.now + wait
+            self._clock.after(wait, self._opened)
+
+    def _opened(self) -> None:
+        self._opening = math.inf
+        self._wake()
 
     def _leased(self, slot: Slot, decision: Decision) -> None:
         self._window.sent(decision)
         batch = self._items.batch(str(next(self._batch_numbers)), self._names[slot.worker.worker_id], decision.batch)
-        slot.worker.takes(batch.batch_id, decision.batch)
+        slot.worker.takes(batch.batch_id, decision.batch, self._clock.now)
         self._fill_gaps()
 
         def claimed() -> None:
@@ -184,7 +194,7 @@ class Simulation:
             self._scheduler.submit(lambda: (0.0, freed))
 
         def freed() -> None:
-            self._roster.freed(str(batch.worker), batch.batch_id, sample)
+            self._roster.freed(str(batch.worker), batch.batch_id, sample, self._clock.now)
             self._wake()
 
         self._clock.after(seconds, lambda: self._step(len(batch.items), committed))

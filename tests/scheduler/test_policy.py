@@ -100,12 +100,12 @@ def by_tokens(tokens: int, _squares: int) -> float:
     return tokens / 1_000
 
 
-def test_others_are_brief_and_apart_while_interactive_callers_come() -> None:
+def test_batches_with_others_are_brief_while_interactive_callers_come() -> None:
     budget = Budget(1_000, 1_000, 0.05, by_tokens)
     window = window_of({0: [waiting("a"), waiting("b")], 1: [waiting(f"job {n}", lane=1) for n in range(3)]})
     window.add(waiting(f"bulk {n}", lane=2) for n in range(20))
-    assert [each.request_id for each in sent(window, budget)] == ["a", "b"]
-    assert [each.entry.lane for each in sent(window, budget)] == [1, 1, 1, 2, 2], "50 ms"
+    assert [each.request_id for each in sent(window, budget)] == ["a", "b", "job 0", "job 1", "job 2"], "50 ms"
+    assert [each.entry.lane for each in sent(window, budget)] == [2, 2, 2, 2, 2]
     window.add(waiting(str(n)) for n in range(90))
     assert len(sent(window, budget)) == 90, "what interactive callers send is not cut"
     long = window_of({2: [waiting("long", 500, lane=2), waiting("short", lane=2)]})

@@ -74,7 +74,7 @@ class Direct:
 
 @contextmanager
 def resident_on(redis: Redis, engine: Engine) -> Iterator[Resident]:
-    settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, 1, 0.9, "text")
+    settings = WorkerSettings("", "", Path(), "m", "cpu", ModelOptions(), 8, 100, 1, 1, 0.9, "text")
     resident = Resident(redis, engine, EngineThread(), settings)  # type: ignore[arg-type]
     resident.start()
     yield resident
