@@ -118,11 +118,11 @@ def mixed(report: Report) -> Figure:
     waits.set(title="milliseconds of a call", xlabel="load of interactive calls, of the capacity", xticks=loads)
     waits.set_ylim(0)
     _legend(waits, columns=3)
-    for load, share in zip(loads, medians(lambda each: each["rows_per_second"] / each["left_over"]), strict=True):
+    for load, share in zip(loads, medians(lambda each: each["tokens_per_second"] / each["left_over"]), strict=True):
         shares.bar(f"{load:.0%}", share, color=BLUE, width=0.5)
         shares.annotate(f"{share:.2f}", (f"{load:.0%}", share), (0, 3), ha="center", **_POINTS)
     shares.axhline(1, color=GREY, linestyle="--")
-    shares.set(title="rows a second of the backfill,\nof what is left over", xlabel="load")
+    shares.set(title="tokens a second of the backfill,\nof what is left over", xlabel="load")
     waits.xaxis.set_major_formatter(_PERCENT)
     return figure
 

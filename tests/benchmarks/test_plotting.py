@@ -19,7 +19,7 @@ WAITS = {"calls": 5, "p50": 10.0, "p90": 40.0, "p99": 90.0, "most": 100.0}
 
 def window(load: float, alone: float, beside: float) -> dict[str, Any]:
     times = {"alone": [10, alone], "beside": [20, beside]}
-    return {"load": load, "calls": 100, **times, "rows_per_second": 40.0, "left_over": 50.0}
+    return {"load": load, "calls": 100, **times, "tokens_per_second": 40.0, "left_over": 50.0}
 
 
 REPORTS: dict[str, dict[str, Any]] = {
