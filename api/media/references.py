@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Self
 
 from api.addresses import Address, Allowance, literal_address
-from api.errors import ApiError, bad_request
 from api.options import Options
 
 
@@ -72,7 +71,7 @@ class MediaLimits:
         )
 
     def allows(self, host: str, port: int) -> bool:
-        """Whether --allowed-media-domains leaves this host, a name in lower case or an address."""
+        """Whether a host, a name in lower case or an address, is of --allowed-media-domains, if there are any."""
         address = literal_address(host)
         return not self.domains or any(each.port in (None, port) and _is(each, host, address) for each in self.domains)
 
@@ -81,13 +80,3 @@ def _is(allowance: Allowance, host: str, address: Address | None) -> bool:
     if allowance.network is None:
         return allowance.name == host
     return address is not None and address in allowance.network
-
-
-def refused_url(reference: ImageReference, reason: str) -> ApiError:
-    """A 400 for a URL that is not fetched, or gave nothing."""
-    return bad_request(f"{reference.place}: {reason}", reference.place, "invalid_image_url")
-
-
-def refused_image(reference: ImageReference, reason: str) -> ApiError:
-    """A 400 for bytes that are not taken as an image."""
-    return bad_request(f"{reference.place}: {reason}", reference.place, "invalid_image")
