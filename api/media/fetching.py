@@ -6,7 +6,6 @@ Redirects are followed here, one by one, and each is checked like the URL before
 
 import asyncio
 import logging
-import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -20,7 +19,7 @@ from api.media.errors import UrlError
 from api.media.local import in_data_uri, in_file, too_long
 from api.media.references import FetchedImage, ImageReference, MediaLimits
 from api.media.urls import WebUrl, not_public
-from api.public_network import ForbiddenAddressError, GetAddrInfo, PublicNetwork, public_connections
+from api.public_network import ForbiddenAddressError, PublicNetwork, public_connections
 from pooling.vision.errors import ImageError, TooManyPixelsError
 from pooling.vision.images import verified
 
@@ -56,12 +55,12 @@ class Media:
 
     Args:
         limits: what is taken, and from where.
-        getaddrinfo: looks names up.
+        network: through which hosts are reached, if not the one of these limits.
     """
 
-    def __init__(self, limits: MediaLimits, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
+    def __init__(self, limits: MediaLimits, network: PublicNetwork | None = None) -> None:
         self._limits = limits
-        network = PublicNetwork(Reachable(limits.domains), "--allowed-media-domains", getaddrinfo)
+        network = network or PublicNetwork(Reachable(limits.domains), "--allowed-media-domains")
         self._connections = public_connections(network, MOST_CONNECTIONS)
         self._decoders = ThreadPoolExecutor(DECODERS, "image")
         self._file_readers = ThreadPoolExecutor(FILE_READERS, "image-file")

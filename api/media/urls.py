@@ -16,7 +16,7 @@ LONGEST_URL = 8_192
 
 _PORTS = {"http": 80, "https": 443}
 
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(?:%[a-z0-9._-]+)?")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f]*:[0-9a-f:.]+(?:%[a-z0-9._-]+)?")
 """A name or an address; urlsplit has taken the brackets off."""
 
 

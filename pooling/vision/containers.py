@@ -8,6 +8,7 @@ Formats: PNG (third edition) 5 and 11; ITU T.81 annex B and JFIF; GIF89a; RFC 96
 """
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,7 +94,7 @@ def _named(data: bytes) -> str:
 
 
 def _png(data: bytes) -> Contained:
-    width, height, orientation = 0, 0, 1
+    width, height, depth, colour, orientation = 0, 0, 8, 0, 1
     parts = [_PNG]
     at = len(_PNG)
     for _ in range(MOST_PARTS):
@@ -104,15 +105,25 @@ def _png(data: bytes) -> Contained:
         if (kind == b"IHDR") != (at == len(_PNG)):
             raise ImageError("the PNG does not begin with its one header")
         if kind == b"IHDR":
-            width, height = struct.unpack_from(">II", data, at + 8)
+            width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
         elif kind == b"eXIf":
             orientation = _orientation(data[at + 8 : at + 8 + length])
-        if kind in _PNG_PIXELS:
+        if kind == b"tRNS" and (colour, depth) in ((0, 1), (0, 2), (0, 4), (2, 16)):
+            parts.append(_transparent(data[at + 8 : at + 8 + length], depth))
+        elif kind in _PNG_PIXELS:
             parts.append(data[at:end])
         if kind == b"IEND":
             return Contained("PNG", width, height, orientation, b"".join(parts))
         at = end
     raise ImageError(_too_many("chunks"))
+
+
+def _transparent(colour: bytes, depth: int) -> bytes:
+    """A chunk with a PNG's transparent colour in 8 bits, as which Pillow compares it with pixels of other depths."""
+    numbers = struct.unpack(f">{len(colour) // 2}H", colour)
+    eight = [each >> 8 if depth == 16 else (each & (1 << depth) - 1) * 255 // ((1 << depth) - 1) for each in numbers]
+    body = b"tRNS" + struct.pack(f">{len(eight)}H", *eight)
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _jpeg(data: bytes) -> Contained:
