@@ -234,7 +234,7 @@ _MISBEHAVING = {
     "~redirect/4/good.png": "more than 3 redirects",
 }
 
-_KEEPING = ("~silent", "~slow-head", "~drip")
+_KEEPING = ("~silent", "~slow-head", "~patience", "~drip")
 
 _REDIRECTED = {
     "http://127.0.0.1:6379/": "",

@@ -93,6 +93,9 @@ class _Answering(socketserver.StreamRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         self._repeat(b"x: " + b"y" * 4_000 + b"\r\n")
 
+    def patience(self) -> None:
+        self._repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 3_000)
+
     def drip(self) -> None:
         self._reply(b"", length=1_000_000)
         self._repeat(b"\x89", PAUSE)
@@ -143,6 +146,7 @@ _MISBEHAVIOUR: Mapping[str, Callable[[_Answering], None]] = {
     "~silent": _Answering.silent,
     "~slow-head": _Answering.slow_head,
     "~endless-head": _Answering.endless_head,
+    "~patience": _Answering.patience,
     "~drip": _Answering.drip,
     "~endless": _Answering.endless,
     "~crumbs": _Answering.crumbs,
