@@ -1,107 +1,32 @@
-"""Images are fetched once, within limits and from public addresses; nothing that is sent to do harm does any."""
+"""Images are fetched once, within limits and from public addresses."""
 
 import asyncio
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import quote
 
-import psutil
 import pytest
-from PIL import Image
 
 from api.addresses import Allowance, Reachable
-from api.errors import ApiError, LaunchError
+from api.errors import LaunchError
 from api.media.fetching import Media
 from api.media.references import FetchedImage, ImageReference, MediaLimits
 from api.options import Options
 from api.public_network import PublicNetwork
-from tests.api.hostile_images import MOST_BYTES, Hostile, data_uri, hostile_images, hostile_urls
+from tests.api.hostile_images import data_uri
+from tests.api.media_calls import MIB, NAME, Resolver, fetch, limits, refusal
 from tests.api.media_host import MediaHost, media_host
-from tests.pooling.vision.pictures import encoded, noise, png
+from tests.pooling.vision.pictures import encoded, noise
 
 GOOD = encoded(noise(40, 30), "PNG")
 OTHER = encoded(noise(30, 40, seed=8), "JPEG")
-
-NAME = "media.example.com"
-
-MIB = 1 << 20
-
-T = TypeVar("T")
-
-
-def limits(**changed: Any) -> MediaLimits:
-    """Limits that a test reaches soon."""
-    values = {"image_bytes": MOST_BYTES, "image_pixels": 33_000_000, "images": 16, "seconds": 5.0, **changed}
-    return MediaLimits(**values)
-
-
-class Resolver:
-    """Answers look-ups of each name in turn, the last answer for ever; counts them."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
-        self.asked: list[str] = []
-
-    def __call__(self, host: str, port: int, **kind: Any) -> list[Any]:
-        address = self.addresses[min(len(self.asked), len(self.addresses) - 1)]
-        self.asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-
-def with_media(
-    work: Callable[[Media], Awaitable[T]],
-    within: MediaLimits,
-    allowed: Sequence[str] | None = None,
-    resolver: Resolver | None = None,
-) -> T:
-    """What work gives, done with a Media.
-
-    Args:
-        allowed: addresses of this machine that the network takes for public.
-        resolver: of that network.
-    """
-
-    async def run() -> T:
-        network = None
-        if allowed is not None:
-            network = PublicNetwork(
-                Reachable.parse(allowed), "--allowed-media-domains", resolver or Resolver("127.0.0.7")
-            )
-        media = Media(within, network)
-        try:
-            async with asyncio.timeout(60):
-                return await work(media)
-        finally:
-            await media.close()
-
-    return asyncio.run(run())
-
-
-def fetch(*urls: str, within: MediaLimits | None = None, **network: Any) -> list[FetchedImage]:
-    """The images of these URLs; a host of the name media.example.com is on 127.0.0.7."""
-    references = [ImageReference(url, f"messages[0].content[{index}]") for index, url in enumerate(urls)]
-    return with_media(
-        lambda media: media.fetched(references), within or limits(), **{"allowed": ["127.0.0.7"], **network}
-    )
-
-
-def refusal(*urls: str, **how: Any) -> str:
-    """What is said of URLs that are refused."""
-    with pytest.raises(ApiError) as refused:
-        fetch(*urls, **how)
-    assert refused.value.status == 400
-    return refused.value.message
 
 
 @pytest.fixture(scope="module")
@@ -117,28 +42,6 @@ def forget(request: pytest.FixtureRequest) -> None:
         host.asked.clear()
         host.heads.clear()
         host.reached.clear()
-
-
-@contextmanager
-def growth() -> Iterator[Callable[[], int]]:
-    """How many bytes of memory this process took beyond those that it had, at the most."""
-    process = psutil.Process()
-    before = process.memory_info().rss
-    highest = before
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.002):
-            highest = max(highest, process.memory_info().rss)
-
-    with ThreadPoolExecutor(1) as threads:
-        watching = threads.submit(watch)
-        try:
-            yield lambda: highest - before
-        finally:
-            done.set()
-            watching.result()
 
 
 # --- what is taken
@@ -374,86 +277,6 @@ def test_everything_else_is_refused_in_the_same_words(directory: Path, path: str
 def test_a_file_of_a_host_or_with_a_query_is_refused(directory: Path) -> None:
     for url in (f"file://host{directory}/good.png", f"file://{directory}/good.png?x", "file:good.png", "file://"):
         assert "a file's URL is file:///PATH" in refusal(url, within=limits(local_path=directory.resolve()))
-
-
-# --- the list
-
-
-async def refused(media: Media, each: Hostile) -> tuple[str, float]:
-    """What is said of one, and how many seconds it took."""
-    began = time.monotonic()
-    with pytest.raises(ApiError) as caught:
-        await media.fetched([ImageReference(each.url, "input[3]")])
-    assert caught.value.status == 400, each.name
-    assert caught.value.param == "input[3]"
-    return caught.value.message, time.monotonic() - began
-
-
-def test_hostile_images_are_refused_each_in_a_second_and_in_little_memory() -> None:
-    listed = hostile_images()
-    assert len(listed) >= 40
-
-    async def all_of_them(media: Media) -> None:
-        for each in listed:
-            said, seconds = await refused(media, each)
-            assert each.says in said, each.name
-            assert seconds < 1, each.name
-            assert len(said) < 300, each.name
-
-    with growth() as grown:
-        with_media(all_of_them, limits())
-    assert grown() < 150 * MIB
-
-
-def test_hostile_urls_are_refused_in_time_and_without_what_their_hosts_said(host: MediaHost) -> None:
-    listed = hostile_urls(host, NAME, "the public network, where images are fetched from unless")
-    assert len(listed) >= 40
-
-    async def all_of_them(media: Media) -> None:
-        quick = [each for each in listed if not each.until_timeout]
-        for each in quick:
-            said, seconds = await refused(media, each)
-            assert each.says in said, each.name
-            assert "secret" not in said, each.name
-            assert seconds < 1, each.name
-        keeping = await asyncio.gather(*(refused(media, each) for each in listed if each.until_timeout))
-        assert keeping
-        for said, seconds in keeping:
-            assert "--media-timeout" in said
-            assert 0.9 < seconds < 2
-
-    with growth() as grown:
-        with_media(all_of_them, limits(seconds=1.0), allowed=["127.0.0.7"])
-    assert set(host.reached) == {"127.0.0.7"}
-    assert grown() < 100 * MIB
-
-
-def test_the_largest_images_leave_the_loop_free_and_memory_bounded() -> None:
-    width, height = 5_700, 5_700
-    row = b"\0" + b"\x12\x34\x56\x78" * width
-    largest = png(width, height, row * height, colour=6)
-    lossless = encoded(Image.new("RGBA", (width, height), (9, 8, 7, 6)), "WEBP", lossless=True, quality=0, method=0)
-    assert max(len(largest), len(lossless)) < MOST_BYTES
-    pauses: list[float] = []
-
-    async def work(media: Media) -> None:
-        async def beat() -> None:
-            while True:
-                began = time.monotonic()
-                await asyncio.sleep(0.005)
-                pauses.append(time.monotonic() - began)
-
-        beating = asyncio.create_task(beat())
-        # Different URLs: else each were decoded once.
-        urls = [data_uri(data, f"image/{number}") for number in range(3) for data in (largest, lossless)]
-        await media.fetched([ImageReference(url, "image") for url in urls])
-        beating.cancel()
-
-    with growth() as grown:
-        with_media(work, limits())
-    assert max(pauses) < 0.3
-    # Two at once, at 16 bytes a pixel.
-    assert grown() < 2 * 16 * width * height + 100 * MIB
 
 
 # --- options
