@@ -21,6 +21,8 @@ from api.dialect import Dialect
 from api.errors import answer_errors
 from api.jobs.watching import JobNews
 from api.keyring import Keyring
+from api.media.fetching import Media
+from api.media.references import MediaLimits
 from api.observing import Observing
 from api.options import Options
 from api.preferring import Preferring
@@ -91,7 +93,10 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         callers = Callers(redis, bounds_of(options))
         canaries = tuple(Canary(redis, callers, model) for model in models)
         job_news = JobNews(redis)
-        app.state.millpond = State(options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis))
+        media = Media(MediaLimits.of(options))
+        app.state.millpond = State(
+            options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis), media
+        )
         listening = asyncio.create_task(callers.run([model.name for model in models]))
         listening.add_done_callback(_end_process_on_failure)
         yield
@@ -100,6 +105,7 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
             await listening
         await job_news.close()
         await sandbox.close()
+        await media.close()
         for model in models:
             model.threads.shutdown(wait=False, cancel_futures=True)
         await redis.aclose()

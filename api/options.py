@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from api.addresses import Reachable
+from api.addresses import Allowance, Reachable
 from api.errors import LaunchError
 from api.webhooks.signing import secret_bytes
 
@@ -200,6 +200,29 @@ class Options(BaseModel):
         description="receivers of webhooks that may be on this machine or in a private network: 10.1.2.0/24, NAME:PORT",
     )
 
+    allowed_media_domains: Annotated[
+        tuple[str, ...], Shown("media", "HOST[:PORT]", (*BULK, SERVE, API), repeated=True)
+    ] = Field(
+        (),
+        description="hosts that images may be fetched from, in private networks too; then from no others (default: "
+        "every public address)",
+    )
+    allowed_local_media_path: Annotated[Path | None, Shown("media", "DIR", (*BULK, SERVE, API))] = Field(
+        None, description="directory below which file:// URLs of images may be read (default: none are)"
+    )
+    max_images: Annotated[PositiveInt, Shown("media", "IMAGES", (*BULK, SERVE, API))] = Field(
+        16, description="most images in one request"
+    )
+    max_image_bytes: Annotated[PositiveInt, Shown("media", "BYTES", (*BULK, SERVE, API))] = Field(
+        20 * 1024 * 1024, description="longest image taken, as it is sent"
+    )
+    max_image_pixels: Annotated[PositiveInt, Shown("media", "PIXELS", (*BULK, SERVE, API, WORKER))] = Field(
+        33_000_000, description="most pixels of an image, decoded; each takes up to 16 bytes for a moment"
+    )
+    media_timeout: Annotated[float, Shown("media", "SECONDS", (*BULK, SERVE, API))] = Field(
+        10.0, gt=0, description="longest time in which all images of a request are fetched"
+    )
+
     data_dir: Annotated[Path, Shown("storage", "DIR", (SERVE, API, KEYS))] = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"),
         description="the embedded Redis, its files and the key file live here (default: ~/.local/share/millpond)",
@@ -236,7 +259,7 @@ class Options(BaseModel):
             raise ValueError("a key is printable ASCII without blanks, and a comma stands between two")
         return keys
 
-    @field_validator("webhook_secret", "webhook_allow", mode="before")
+    @field_validator("webhook_secret", "webhook_allow", "allowed_media_domains", mode="before")
     @classmethod
     def _apart(cls, given: str | Sequence[str]) -> list[str]:
         values = [given] if isinstance(given, str) else given
@@ -254,6 +277,22 @@ class Options(BaseModel):
     def _places(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         Reachable.parse(entries)
         return entries
+
+    @field_validator("allowed_media_domains")
+    @classmethod
+    def _hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            network = Allowance.parse(entry).network
+            if network is not None and network.num_addresses > 1:
+                raise ValueError(f"{entry!r} is a network; name hosts, with or without :PORT")
+        return entries
+
+    @field_validator("allowed_local_media_path")
+    @classmethod
+    def _directory(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_dir():
+            raise ValueError("there is no such directory")
+        return path
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

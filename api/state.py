@@ -12,6 +12,7 @@ from api.canary import Canary
 from api.depths import QueueDepths
 from api.jobs.watching import JobNews
 from api.keyring import Keyring
+from api.media.fetching import Media
 from api.options import Options
 from api.serving import Models, ServedModel
 from api.timings import Timings
@@ -26,6 +27,7 @@ class State:
         canaries: one for each model.
         job_news: how those who wait for a job hear of its end.
         depths: how much waits in the lanes.
+        media: fetches the images that requests name.
     """
 
     options: Options
@@ -36,6 +38,7 @@ class State:
     keyring: Keyring
     job_news: JobNews
     depths: QueueDepths
+    media: Media
 
     @staticmethod
     def new_request_id() -> str:
