@@ -124,8 +124,8 @@ class Options(BaseModel):
         Literal["highest", "medium"], Shown("model", "PRECISION", (*BULK, SERVE, API, WORKER, INSPECT))
     ] = Field(
         "highest",
-        description="how float32 matrices are multiplied on a cpu: highest, or medium: twice as fast in bfloat16 where "
-        "the processor has it, exact to 3 digits",
+        description="how float32 matrices are multiplied on a cpu: highest, or medium: in bfloat16 where the processor "
+        "has it, up to twice as fast and exact to 3 digits",
     )
     max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (*BULK, SERVE, API, WORKER, INSPECT))] = (
         Field(None, description="longest sequence taken (default: what the checkpoint allows)")

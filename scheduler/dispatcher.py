@@ -1,6 +1,8 @@
 """The dispatch loop: whenever a worker has a free slot, the next micro-batch is formed, leased and sent.
 
 There is no timer that holds work back: an idle worker gets work at once, and while all are busy the next batch grows.
+While interactive callers come, a busy worker's next batch is formed only shortly before it has finished the one before,
+as far as its costs tell: whoever comes meanwhile is in it.
 One scheduler leads a model at a time. All it knows lies in a `Term`, which is thrown away whenever Redis fails it or
 another takes over; the next term reads everything anew.
 """

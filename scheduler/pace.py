@@ -1,7 +1,8 @@
 """How many tokens a model's workers do in a second, all together: by it callers are told when there will be room.
 
 While no slot was ever free for want of work, it is what was done in that time. When the workers have waited for work it
-moves to what their costs promise, which is without what lies around their forwards.
+moves to what their costs promise, less what lies around their forwards: how much of the promise was kept, it has seen
+while there was always work.
 """
 
 import time
@@ -16,6 +17,10 @@ PACE_TTL_MS = 5_000
 KEPT = 0.8
 """How much of what was known is kept at each look."""
 
+FIRST_SHARE, LEAST_SHARE = 0.75, 0.6
+"""Of what costs promise: what is taken to be kept before it was seen, and the least that it is ever taken for, since a
+pace that is far too low turns away the very calls by which it would be seen to be wrong."""
+
 
 class Pace:
     """What a leader sees of it."""
@@ -25,6 +30,7 @@ class Pace:
         self._looked = time.monotonic()
         self._idled = True
         self._known = 0.0
+        self._share = FIRST_SHARE
 
     def done(self, tokens: int) -> None:
         """So many tokens have been done."""
@@ -43,9 +49,13 @@ class Pace:
         now = time.monotonic()
         tokens, seconds, idled = self._tokens, now - self._looked, self._idled
         self._tokens, self._looked, self._idled = 0, now, False
-        seen = promised if idled or seconds <= 0 else tokens / seconds
+        measured = not idled and seconds > 0 and promised > 0
+        if measured:
+            share = max(LEAST_SHARE, min(1.0, tokens / seconds / promised))
+            self._share = KEPT * self._share + (1 - KEPT) * share
+        seen = tokens / seconds if measured else self._share * promised
         if promised == 0 or self._known == 0:
-            self._known = promised
+            self._known = self._share * promised
         else:
             self._known = KEPT * self._known + (1 - KEPT) * seen
         return self._known
