@@ -78,6 +78,16 @@ $(VENV)/installed-soak: $(VENV)/installed-dev
 	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+.venv-infinity/installed: benchmarks/requirements-infinity.txt
+	@$(PYTHON) -m venv .venv-infinity
+	@.venv-infinity/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.venv-ray/installed: benchmarks/requirements-ray-serve.txt
+	@$(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 # The newest versions that pyproject.toml allows, in an environment of their own.
 constraints:
 	$(PYTHON) -m venv .venv-constraints
@@ -86,4 +96,4 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-clients .venv-mteb build dist *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-infinity .venv-ray .venv-clients .venv-mteb build dist *.egg-info

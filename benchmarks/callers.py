@@ -62,20 +62,29 @@ class Connection:
         self._writer.close()
 
 
-async def call_all(port: int, calls: Sequence[Sequence[str]], callers: int) -> Answers:
-    """Sends every call, by so many callers at once, each sending its next when it has its last answer."""
+OURS = {"encoding_format": "base64", "truncate_prompt_tokens": -1}
+
+
+async def call_all(
+    port: int,
+    calls: Sequence[Sequence[str]],
+    callers: int,
+    path: str = "/v1/embeddings",
+    fields: Mapping[str, object] = OURS,
+) -> Answers:
+    """Sends every call, by so many callers at once, each sending its next when it has its last answer.
+
+    Args:
+        fields: of each call, beside its texts.
+    """
     bodies = [b""] * len(calls)
     latencies = [0.0] * len(calls)
-    waiting = iter(
-        enumerate(
-            orjson.dumps({"input": call, "encoding_format": "base64", "truncate_prompt_tokens": -1}) for call in calls
-        )
-    )
+    waiting = iter(enumerate(orjson.dumps({"input": call, **fields}) for call in calls))
 
     async def caller(connection: Connection) -> None:
         for number, body in waiting:
             began = time.perf_counter()
-            bodies[number] = await connection.post("/v1/embeddings", body)
+            bodies[number] = await connection.post(path, body)
             latencies[number] = time.perf_counter() - began
 
     connections = [await Connection.open(port) for _ in range(callers)]

@@ -90,6 +90,7 @@ class Term:
         self._urgency = Urgency(target_ms / 1000)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._joined = asyncio.Event()
 
     async def serve(self) -> None:
         """Dispatches until Redis fails, another leads, or the task is cancelled.
@@ -101,7 +102,14 @@ class Term:
         # Not a TaskGroup: cancelled while one of its tasks fails, it raises the failure and loses the cancellation.
         duties = [
             asyncio.create_task(duty)
-            for duty in (self._listen(), self._read_lanes(), self._fill_gaps(), self._keep_office(), self._dispatch())
+            for duty in (
+                self._listen(),
+                self._welcome(),
+                self._read_lanes(),
+                self._fill_gaps(),
+                self._keep_office(),
+                self._dispatch(),
+            )
         ]
         try:
             ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
@@ -147,9 +155,17 @@ class Term:
                     sample = sample_of(measured)
                     self._fleet.freed(worker_id, batch_id, sample, time.monotonic())
                     self._pace.done(sample.tokens if sample else 0)
+                    self._wake.set()
                 else:
-                    await self._look_at_workers()
-                self._wake.set()
+                    self._joined.set()
+
+    async def _welcome(self) -> None:
+        """Looks at the workers once some have come: once for all that have come while it looked."""
+        while True:
+            await self._joined.wait()
+            self._joined.clear()
+            await self._look_at_workers()
+            self._wake.set()
 
     async def _keep_office(self) -> None:
         """Renews the leadership, takes back leases that ran out, drops what is late, and looks at the workers.
