@@ -54,8 +54,18 @@ class Connection:
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
         pairs = (line.decode().partition(": ") for line in lines if line)
         self.headers = {name.lower(): value for name, _, value in pairs}
-        length = int(self.headers["content-length"])
-        return int(first.split()[1]), await self._reader.readexactly(length)
+        status = int(first.split()[1])
+        if self.headers.get("transfer-encoding") == "chunked":
+            return status, await self._chunks()
+        return status, await self._reader.readexactly(int(self.headers["content-length"]))
+
+    async def _chunks(self) -> bytes:
+        """A body in chunks, each after its length; one of no length ends it."""
+        body = b""
+        while length := int(await self._reader.readuntil(b"\r\n"), 16):
+            body += (await self._reader.readexactly(length + 2))[:-2]
+        await self._reader.readuntil(b"\r\n")
+        return body
 
     def close(self) -> None:
         """Ends the connection."""
