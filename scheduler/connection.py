@@ -108,6 +108,7 @@ async def persist(call: Callable[[], Awaitable[T]], seconds: float, what: str) -
         try:
             return await call()
         except (RedisError, OSError) as error:
+            end_if_cancelled()
             if not is_passing(error) or loop.time() + pause > deadline:
                 raise QueueUnavailableError(f"The queue did not {what}: {error}") from error
             log.info("waiting for redis to %s: %s", what, error)

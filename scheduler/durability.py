@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
-from scheduler.connection import persist
+from scheduler.connection import end_if_cancelled, persist
 from scheduler.errors import NotDurableError, QueueUnavailableError
 from scheduler.lua import Step
 from scheduler.results import ENQUEUE_SECONDS
@@ -85,6 +85,9 @@ async def _run(redis: Redis, step: Step) -> Any:
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_LOOK)
         before, file = file, await _file(redis)
+        # `asyncio.wait_for`, by which redis-py sends, loses a cancellation that comes as it ends (Python 3.11): the
+        # time would be up, and this would look on.
+        end_if_cancelled()
         if file.run_id != before.run_id:
             raise RedisConnectionError("it was started again before it had written what it was told")
         if file.base != before.base or file.size < before.size:
