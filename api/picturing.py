@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import Request
 
-from api.errors import ApiError, bad_request
+from api.errors import Rehearsed, bad_request
 from api.media.references import FetchedImage, ImageReference
+from api.protocol.messages import Conversation
 from api.replaying import REHEARSAL
-from api.errors import Rehearsed
 from api.sequences import Limit
 from api.serving import ServedModel
 from api.state import state_of
@@ -23,15 +23,18 @@ WRITTEN = ("<|image@placeholder|>",)
 """What templates write for an image in place of the tokenizer's own placeholder (ERNIE-4.5-VL's)."""
 
 
-def check_takes_images(model: ServedModel, references: Sequence[ImageReference]) -> None:
-    """Raises a 400 for images that the model does not take."""
-    if references and model.image_processor is None:
+def check_images(model: ServedModel, conversation: Conversation) -> None:
+    """Raises a 400 for images that the model does not take, or that its texts would be mistaken for."""
+    if not conversation.images:
+        return
+    if model.image_processor is None or model.spec.placeholder_id is None:
         raise bad_request(
-            f"{references[0].place} is an image, and {model.name} takes text only: leave it out, or serve a model that "
-            "takes images.",
+            f"{conversation.images[0].place} is an image, and {model.name} takes text only: leave it out, or serve "
+            "a model that takes images.",
             "messages",
             "unsupported_content",
         )
+    _check_texts(model, conversation.texts)
 
 
 def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOptions:
@@ -48,9 +51,9 @@ def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOpti
     return options
 
 
-def check_texts(model: ServedModel, texts: Sequence[str]) -> None:
+def _check_texts(model: ServedModel, texts: Sequence[str]) -> None:
     """Raises a 400 for a text that contains what stands for images: its images would be taken for others."""
-    placeholder = placeholder_of(model)
+    placeholder = _placeholder(model)
     for text in texts:
         for written in (placeholder, *WRITTEN):
             if written and written in text:
@@ -74,20 +77,17 @@ async def fetched_images(request: Request, references: Sequence[ImageReference])
     return await state_of(request).media.fetched(references)
 
 
-def placeholder_of(model: ServedModel) -> str | None:
+def _placeholder(model: ServedModel) -> str:
     """The text of the token that stands for images."""
-    placeholder = model.spec.placeholder_id
-    return None if placeholder is None else model.tokenizer.token(placeholder)
+    assert model.spec.placeholder_id is not None
+    return str(model.tokenizer.token(model.spec.placeholder_id))
 
 
-def placeholders_in(text: str, model: ServedModel) -> tuple[str, int]:
-    """A rendered text with the tokenizer's own placeholder in every place of an image, and how many there are."""
-    placeholder = placeholder_of(model)
-    if placeholder is None:
-        return text, 0
+def placeholders_in(text: str, model: ServedModel) -> str:
+    """A rendered text with the tokenizer's own placeholder in every place of an image."""
     for written in WRITTEN:
-        text = text.replace(written, placeholder)
-    return text, text.count(placeholder)
+        text = text.replace(written, _placeholder(model))
+    return text
 
 
 def with_images(
@@ -106,7 +106,12 @@ def with_images(
     try:
         found = expanded(ids, placeholder, counts)
     except ValueError as error:
-        raise mismatch(model, str(error)) from error
+        raise bad_request(
+            f"The chat template of {model.name} wrote {error}: send images in messages of roles whose "
+            "images it writes.",
+            "messages",
+            "image_placeholders",
+        ) from error
     if limit is not None and len(found) > limit.tokens:
         raise bad_request(
             f"messages has {len(found)} tokens, {sum(counts)} of them of its {len(counts)} images, over this model's "
@@ -116,12 +121,3 @@ def with_images(
             "context_length_exceeded",
         )
     return found
-
-
-def mismatch(model: ServedModel, what: str) -> ApiError:
-    """The 400 for a template that leaves images out, or writes some that are not there."""
-    return bad_request(
-        f"The chat template of {model.name} wrote {what}: send the images in messages of roles whose images it writes.",
-        "messages",
-        "image_placeholders",
-    )
