@@ -45,6 +45,8 @@ class Family:
         images: which file of `pooling.vision` has its image processor (`NAME_processor.py`); None for text alone.
         placeholder: what config.json calls the id of the token that stands for a part of an image; None where an image
             is a sequence of its own.
+        projection: what config.json calls the width of embeddings, where it may be another than the hidden size.
+        text_defaults, vision_defaults: values of config.json's parts that transformers does not write, being its own.
     """
 
     module: str
@@ -55,7 +57,58 @@ class Family:
     multimodal: bool = False
     images: str | None = None
     placeholder: str | None = None
+    projection: str | None = None
+    text_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
+    vision_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
 
+
+CLIP = Family(
+    "clip",
+    "ClipForPooling",
+    pools=True,
+    images="clip",
+    projection="projection_dim",
+    text_defaults={
+        "vocab_size": 49408,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "projection_dim": 512,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 77,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "eos_token_id": 49407,
+    },
+    vision_defaults={
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 32,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+)
+
+SIGLIP_SIZES: Mapping[str, object] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+SIGLIP = Family(
+    "siglip",
+    "SiglipForPooling",
+    pools=True,
+    images="clip",
+    projection="projection_size",
+    text_defaults={**SIGLIP_SIZES, "vocab_size": 32000, "max_position_embeddings": 64, "pad_token_id": 1},
+    vision_defaults={**SIGLIP_SIZES, "image_size": 224, "patch_size": 16},
+)
 
 ERNIE_VL_MOE = Family(
     "ernie_vl_moe",
@@ -87,6 +140,8 @@ FAMILIES: Mapping[str, Family] = {
     "Ernie4_5_Moe": Family("ernie_moe", "ErnieMoeForPooling"),
     "Ernie4_5_VLMoe": ERNIE_VL_MOE,
     "Ernie4_5_VL_Moe": ERNIE_VL_MOE,  # as transformers spelt it at first
+    "CLIP": CLIP,
+    "Siglip": SIGLIP,
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.
