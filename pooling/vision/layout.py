@@ -132,3 +132,21 @@ def image_starts(ids: TokenIds, placeholder_id: int, grids: Sequence[Grid]) -> l
         raise ValueError(f"{len(places)} placeholders for images that have {sum(sizes)} tokens")
     ends = np.cumsum(sizes)
     return [int(places[end - size]) for end, size in zip(ends, sizes, strict=True)]
+
+
+def expanded(ids: TokenIds, placeholder_id: int, counts: Sequence[int]) -> TokenIds:
+    """Ids with each placeholder repeated as often as its image has tokens.
+
+    Args:
+        ids: with one placeholder for each image, int32 [n].
+        counts: the tokens of each image.
+
+    Raises:
+        ValueError: there are more or fewer placeholders than images.
+    """
+    places = np.flatnonzero(ids == placeholder_id)
+    if len(places) != len(counts):
+        raise ValueError(f"{len(places)} placeholders for {len(counts)} images")
+    repeats = np.ones(len(ids), dtype=np.int64)
+    repeats[places] = counts
+    return np.repeat(ids, repeats)
