@@ -77,8 +77,9 @@ class ErnieVLMoeForPooling(ErnieMoeForPooling):
         shape = VisionShape.of(vision, spec.whole)
         self.vision_model = ErnieVisionTower(shape)
         self.resampler_model = Resampler(shape, spec.hidden_size, self.shape(spec.settings).epsilon)
+        assert spec.placeholder_id is not None
         marks = {spec.whole.integer(name, default=known) for name, known in MARKS.items()}
-        self.ids_of_images = sorted(marks | {spec.placeholder_id})
+        self.ids_of_images = sorted({spec.placeholder_id, *marks})
 
     def forward(
         self,
