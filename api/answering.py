@@ -12,6 +12,7 @@ from api.admission import REFUSED, check_within_bounds, full
 from api.callers import Caller
 from api.deadlines import deadline_of
 from api.errors import ApiError, RefusedError, Rehearsed, bad_request
+from api.keeping import keep_images
 from api.limiting import admitted, check_within_limits
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
@@ -19,6 +20,7 @@ from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
 from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
+from pooling.vision.processors import canonical
 from scheduler.errors import QueueFullError
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
@@ -111,6 +113,7 @@ async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Resul
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
         try:
+            await keep_images(request, call.model, request_id, call.sequences, seconds)
             results = await _results(request, call.model, lane, items)
         except QueueFullError as error:
             raise full(error, lane, caller, state.options) from error
@@ -162,7 +165,8 @@ def check_possible(call: PoolingCall, longest: int) -> None:
 def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller) -> list[Item]:
     """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
-    sequences = call.sequences
+    sequences, none = call.sequences, [()] * len(call.sequences.ids)
+    image_options = canonical(sequences.image_options)
     return [
         Item(
             request_id,
@@ -178,9 +182,11 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller)
             call.pooling_type,
             call.activation,
             caller.weight,
+            tuple(image.digest for image in images),
+            image_options,
         )
-        for index, (ids, second) in enumerate(
-            zip(sequences.ids, sequences.second_from or [None] * len(sequences.ids), strict=True)
+        for index, (ids, second, images) in enumerate(
+            zip(sequences.ids, sequences.second_from or [None] * len(none), sequences.images or none, strict=True)
         )
     ]
 

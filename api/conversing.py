@@ -1,12 +1,14 @@
 """From the messages of a request to one sequence: rendered by the chat template, then tokenised."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import Request
 
 from api.errors import bad_request
+from api.media.references import FetchedImage
+from api.picturing import ImageOptions, check_images, check_options, fetched_images, placeholders_in, with_images
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
@@ -25,10 +27,14 @@ class TokenizedConversation:
     Attributes:
         ids: int32 [n].
         text: what was tokenised; None where the caller sent token ids.
+        images: those that stand among the tokens.
+        image_options: how they are processed.
     """
 
     ids: TokenIds
     text: str | None
+    images: Sequence[FetchedImage] = ()
+    image_options: ImageOptions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,11 @@ async def conversation_within(
     limit = Limit.of(truncation, model)
     found = await tokenized_conversation(request, call, model, add_special_tokens=add_special_tokens, limit=limit)
     texts = None if found.text is None else [found.text]
-    return Conversation(ids_within(model, "messages", [found.ids], truncation, texts), found.text)
+    if found.images:  # never cut, and known to be within the limit
+        sequences = Sequences("messages", [found.ids], images=[found.images], image_options=found.image_options)
+    else:
+        sequences = ids_within(model, "messages", [found.ids], truncation, texts)
+    return Conversation(sequences, found.text)
 
 
 async def tokenized_conversation(
@@ -82,12 +92,18 @@ async def tokenized_conversation(
     """
     parsed = parse_messages(call.messages, model.tokenizer.vocab_size)
     _check(call, model.renderer)
+    image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
+    check_images(model, parsed)
     timings, tokenizer = timings_of(request), model.tokenizer
+    images: Sequence[FetchedImage] = ()
+    if parsed.images:
+        with timings.stage("images"):
+            images = await fetched_images(request, parsed.images)
     with timings.stage("tokenize"):
         text = await renderer.render(
             parsed.messages,
@@ -96,14 +112,20 @@ async def tokenized_conversation(
             variables=call.chat_template_kwargs,
             template=call.chat_template,
         )
+        if images:
+            text = placeholders_in(text, model)
         timings.characters += len(text)
 
         def encoded() -> TokenIds:
-            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit else text
+            # Of a text with images all is needed, to find their places in.
+            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit and not images else text
             (ids,) = tokenizer.encode_rendered([shortened], add_special_tokens)
             return ids
 
-        return TokenizedConversation(await model.aside(len(text), encoded), text)
+        ids = await model.aside(len(text), encoded)
+        if images:
+            ids = with_images(model, ids, images, image_options, limit)
+        return TokenizedConversation(ids, text, images, image_options)
 
 
 def _check(call: ConversationRequest, renderer: Renderer) -> None:

@@ -192,6 +192,10 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
         check_template(model)
+        if parsed.images:
+            raise bad_request(
+                f"{parsed.images[0].place} is an image, and rows are of text here.", "messages", "unsupported_content"
+            )
         return _Single(messages=parsed.messages)
     except ApiError as error:
         return _Single(error=error)

@@ -69,8 +69,18 @@ class PoolingRequest(WireRequest):
 
 _PART = {
     "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
+    "properties": {
+        "type": {"enum": ["text", "image_url", "input_image", "image"]},
+        "text": {"type": "string"},
+        "image_url": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"url": {"type": "string"}, "detail": {"type": "string"}}},
+            ]
+        },
+        "image": {"type": "string"},
+    },
+    "required": ["type"],
 }
 _MESSAGE = {
     "type": "object",
@@ -109,7 +119,11 @@ class ConversationRequest(PoolingRequest):
         None, description="Instead of the checkpoint's own; only taken with --trust-request-chat-template."
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
-    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(
+        None,
+        description="How images are processed, of models that take them: image_size, min_pixels, max_pixels, size; not "
+        "used by others.",
+    )
 
 
 ONE_OF_BOTH: JsonDict = {"oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
