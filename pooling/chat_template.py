@@ -15,9 +15,6 @@ SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 # Those that transformers hands to a template.
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-# Templates of Baidu's own write what is no token where transformers' have the one that stands for an image.
-BAIDUS_PLACEHOLDER, PLACEHOLDER = "<|image@placeholder|>", "<|IMAGE_PLACEHOLDER|>"
-
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -45,22 +42,17 @@ def read_chat_template(directory: Path) -> ChatTemplate | None:
     own = directory / CHAT_TEMPLATE_FILE
     if own.exists():
         try:
-            return ChatTemplate(_with_tokens(own.read_text("utf-8")), _special_tokens(directory, config), own)
+            return ChatTemplate(own.read_text("utf-8"), _special_tokens(directory, config), own)
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{own} cannot be read ({error}): download it again.") from error
     source = _default(config.get("chat_template"))
-    return None if source is None else ChatTemplate(_with_tokens(source), _special_tokens(directory, config), path)
+    return None if source is None else ChatTemplate(source, _special_tokens(directory, config), path)
 
 
 def read_special_tokens(directory: Path) -> Mapping[str, str]:
     """The special tokens' texts by name, of those that a checkpoint has; raises CheckpointError as above."""
     path = directory / TOKENIZER_CONFIG_FILE
     return _special_tokens(directory, read_json(path) if path.exists() else {})
-
-
-def _with_tokens(source: str) -> str:
-    """A template that writes the token for an image, whoever wrote it."""
-    return source.replace(BAIDUS_PLACEHOLDER, PLACEHOLDER)
 
 
 def _default(stated: object) -> str | None:
