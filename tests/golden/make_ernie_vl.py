@@ -85,6 +85,12 @@ TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '\nAssistant: ' -}}{%- endif -%}"
 )
 
+# What FastDeploy's page sends.
+OF_FASTDEPLOY = [
+    {"role": "user", "content": [{"type": "image", "image": "odd.png"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "图里有几个人"}]},
+]
+
 
 def new_model(
     vocabulary: int, ids: Mapping[str, int], longest: int = LONGEST
@@ -168,7 +174,7 @@ def make_with_images() -> None:
         return {"moe_mm_token_type_ids": torch.isin(given, torch.tensor(list(ids.values()))).int()}
 
     processor = Ernie4_5_VLMoeImageProcessorPil(**PROCESSOR)
-    asked = conversations()
+    asked = [*conversations(), OF_FASTDEPLOY]
     expect_conversations("ernie-vl", model.model, processor, PLACEHOLDER, asked, inputs_of=of_images)
     expect_conversations(name, model.model, processor, PLACEHOLDER, asked, reward, of_images)
     baidus_template = TEMPLATE.replace(PLACEHOLDER, BAIDUS_PLACEHOLDER)

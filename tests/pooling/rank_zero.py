@@ -1,7 +1,7 @@
 """`python -m tests.pooling.rank_zero RANKS CHECKPOINT OPTIONS IDS [IMAGES]`: the first rank of a group, for its tests.
 
-Prints the rows of each list of token ids in IDS, as JSON; IMAGES has the paths of each one's images. It is a process of its own, for a process that joined a group
-stays in it.
+Prints the rows of each list of token ids in IDS, as JSON; IMAGES has the paths of each one's images. It is a process of
+its own, for a process that joined a group stays in it.
 """
 
 import json
