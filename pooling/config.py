@@ -81,6 +81,7 @@ class ModelSpec:
         head: what stands behind the pooler.
         tasks: what it is served for: "embed", "reward", "score" (a query with documents), "classify".
         settings: config.json, or its part for text, for what only one family knows.
+        whole: all of config.json.
         hidden_size: the numbers of a row as it leaves the model: of its hidden states, or what they are projected to.
         lowercase: whether texts are lowercased before the tokenizer sees them (sentence_bert_config.json).
         max_model_len: the longest sequence in tokens, special tokens included.
@@ -107,6 +108,7 @@ class ModelSpec:
     head: Head
     tasks: tuple[str, ...]
     settings: Settings
+    whole: Settings
     hidden_size: int
     vocab_size: int
     lowercase: bool
@@ -199,6 +201,7 @@ def resolve_spec(
         head=head,
         tasks=_tasks(head, pooler, len(label_names)),
         settings=settings,
+        whole=whole,
         hidden_size=hidden_size,
         vocab_size=settings.integer("vocab_size"),
         lowercase=False,
@@ -239,8 +242,8 @@ def _width(config: Settings, settings: Settings, family: Family) -> int:
 
 
 def _placeholder_id(config: Settings, architecture: Architecture) -> int | None:
-    name = architecture.family.placeholder
-    return None if name is None or config.section("vision_config") is None else config.integer(name)
+    names = architecture.family.placeholder
+    return config.integer(*names) if names and config.section("vision_config") is not None else None
 
 
 def _pooler(

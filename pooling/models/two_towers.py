@@ -245,5 +245,3 @@ def vision_settings(spec: ModelSpec) -> Settings:
     if spec.vision is None:
         raise spec.settings.refuse("vision_config", None, f"{spec.architecture.name} needs a tower for images")
     return spec.vision
-
-

@@ -198,7 +198,14 @@ def make_clip(name: str, act: str, *, mistaken_end: bool) -> None:
 
 def make_siglip() -> None:
     """SigLIP: both towers as wide as an embedding."""
-    tower = {**TEXT_TOWER, "hidden_size": 24, "vocab_size": 128, "pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1}
+    tower = {
+        **TEXT_TOWER,
+        "hidden_size": 24,
+        "vocab_size": 128,
+        "pad_token_id": 1,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+    }
     config = transformers.SiglipConfig(text_config=tower, vision_config=dict(IMAGE_TOWER))
     make_filled_up("siglip", config, save_siglip_tokenizer)
 
