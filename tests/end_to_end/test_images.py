@@ -173,7 +173,7 @@ def test_images_that_make_a_conversation_too_long_are_refused_and_not_cut(client
     error = checked(embed(client, messages, truncate_prompt_tokens=-1), 400)
     assert error["code"] == "context_length_exceeded"
     assert "of its 4 images" in error["message"]
-    assert "never cut" in error["message"]
+    assert "What has images is never cut" in error["message"]
 
 
 def test_a_job_with_an_image_gives_the_same(server: Millpond, host: MediaHost) -> None:
