@@ -17,7 +17,7 @@ from pooling.layers.embedding import Embedding, VocabParallelEmbedding
 from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import QKVParallelLinear, RowParallelLinear
 from pooling.layers.norm import LayerNorm
-from pooling.models.images import ImageRows, PlacedImages
+from pooling.models.images import PlacedImages
 from pooling.models.interface import PoolingModel
 from pooling.models.qwen_vision import PatchLinear, VisionFeedForward
 from pooling.packed import PackedBatch
@@ -245,5 +245,3 @@ def vision_settings(spec: ModelSpec) -> Settings:
     if spec.vision is None:
         raise spec.settings.refuse("vision_config", None, f"{spec.architecture.name} needs a tower for images")
     return spec.vision
-
-
