@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastapi import Request
 
+from api.documents import IMAGE_ALONE
 from api.errors import bad_request
 from api.media.references import FetchedImage
 from api.picturing import ImageOptions, check_images, check_options, fetched_images, placeholders_in, with_images
@@ -95,10 +96,12 @@ async def tokenized_conversation(
     image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
+    check_images(model, parsed)
+    if parsed.images and model.spec.placeholder_id is None:
+        return TokenizedConversation(IMAGE_ALONE, None, await fetched_images(request, parsed.images), image_options)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
-    check_images(model, parsed)
     timings, tokenizer = timings_of(request), model.tokenizer
     images: Sequence[FetchedImage] = ()
     if parsed.images:

@@ -27,14 +27,23 @@ def check_images(model: ServedModel, conversation: Conversation) -> None:
     """Raises a 400 for images that the model does not take, or that its texts would be mistaken for."""
     if not conversation.images:
         return
-    if model.image_processor is None or model.spec.placeholder_id is None:
+    if model.image_processor is None:
         raise bad_request(
             f"{conversation.images[0].place} is an image, and {model.name} takes text only: leave it out, or serve "
             "a model that takes images.",
             "messages",
             "unsupported_content",
         )
-    _check_texts(model, conversation.texts)
+    if model.spec.placeholder_id is None:
+        if len(conversation.images) > 1 or "".join(conversation.texts).strip():
+            raise bad_request(
+                f"{model.name} makes a vector of one text or one image, and messages has more: send an image alone, or "
+                "inputs of their own.",
+                "messages",
+                "too_many_parts",
+            )
+        return
+    check_texts(model, conversation.texts)
 
 
 def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOptions:
@@ -51,16 +60,16 @@ def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOpti
     return options
 
 
-def _check_texts(model: ServedModel, texts: Sequence[str]) -> None:
+def check_texts(model: ServedModel, texts: Sequence[str], field: str = "messages") -> None:
     """Raises a 400 for a text that contains what stands for images: its images would be taken for others."""
-    placeholder = _placeholder(model)
+    placeholder = _placeholder(model) if model.spec.placeholder_id is not None else None
     for text in texts:
         for written in (placeholder, *WRITTEN):
             if written and written in text:
                 raise bad_request(
-                    f"A text of the messages contains {written!r}, which stands for an image: leave it out, and send "
-                    "the image as a part of its own.",
-                    "messages",
+                    f"A text of {field} contains {written!r}, which stands for an image: leave it out, and send the "
+                    "image as a part of its own.",
+                    field,
                     "reserved_text",
                 )
 
@@ -91,7 +100,12 @@ def placeholders_in(text: str, model: ServedModel) -> str:
 
 
 def with_images(
-    model: ServedModel, ids: TokenIds, images: Sequence[FetchedImage], options: ImageOptions, limit: Limit | None
+    model: ServedModel,
+    ids: TokenIds,
+    images: Sequence[FetchedImage],
+    options: ImageOptions,
+    limit: Limit | None,
+    place: str = "messages",
 ) -> TokenIds:
     """Ids in which each placeholder is repeated as often as its image has tokens.
 
@@ -114,10 +128,10 @@ def with_images(
         ) from error
     if limit is not None and len(found) > limit.tokens:
         raise bad_request(
-            f"messages has {len(found)} tokens, {sum(counts)} of them of its {len(counts)} images, over this model's "
-            f"{limit.tokens} (--max-model-len): send fewer or smaller images, or {OPTIONS} with a lower max_pixels. A "
-            "conversation with images is never cut.",
-            "messages",
+            f"{place} has {len(found)} tokens, {sum(counts)} of them of its {len(counts)} images, over this model's "
+            f"{limit.tokens} (--max-model-len): send fewer or smaller images, or {OPTIONS} with a lower max_pixels. What "
+            "has images is never cut.",
+            place.partition("[")[0],
             "context_length_exceeded",
         )
     return found

@@ -3,8 +3,9 @@
 from fastapi import Request
 
 from api.conversing import conversation_within
+from api.documents import documents_within
 from api.protocol.common import InputRequest
-from api.protocol.inputs import Texts, parse_inputs
+from api.protocol.inputs import Texts, are_documents, parse_inputs
 from api.sequences import Sequences, ids_within, texts_within
 from api.serving import ServedModel
 from api.state import timings_of
@@ -23,6 +24,17 @@ async def sequences_of(request: Request, call: InputRequest, model: ServedModel,
         special = bool(call.add_special_tokens)
         return (await conversation_within(request, call, model, add_special_tokens=special)).sequences
     truncation = call.truncation()
+    if are_documents(call.input):
+        return await documents_within(
+            request,
+            model,
+            "input",
+            call.documents(),
+            truncation,
+            options=call.mm_processor_kwargs,
+            prompt=prompt,
+            add_special_tokens=call.add_special_tokens is not False,
+        )
     inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
     if not isinstance(inputs, Texts):
         return ids_within(model, "input", inputs.values, truncation)

@@ -43,7 +43,9 @@ class EmbeddingRequest(InputRequest):
         "chooses the checkpoint's prompt for it, if any; or the name of a prompt.",
     )
     late_chunking: StrictBool = Field(False, description="Jina's; not served: false, or absent.")
-    modality: Literal["text"] | None = Field(None, description="Infinity's; models here read text.")
+    modality: Literal["text", "image"] | None = Field(
+        None, description="Infinity's: of image, each input is the URL of an image."
+    )
 
     max_embed_len: StrictInt | None = Field(
         None,

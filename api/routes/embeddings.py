@@ -56,6 +56,9 @@ async def create_embeddings(request: Request) -> Response:
 
 async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
     """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
+    if call.holds_documents:
+        prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
+        return Pieces.whole(await sequences_of(request, call, model, prompt=prompt))
     if not call.holds_texts:
         _check_texts_only(call)
         return Pieces.whole(await sequences_of(request, call, model))

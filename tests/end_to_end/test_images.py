@@ -11,7 +11,8 @@ import pytest
 
 from tests.api.media_host import MediaHost, media_host
 from tests.end_to_end.errors import checked
-from tests.server import GOLDEN, Millpond, client_of, serving
+from tests.end_to_end.job_calls import Caller
+from tests.server import GOLDEN, Millpond, client_of, redis_of, serving
 
 VISION = GOLDEN / "vision"
 IMAGES = {path.name: path.read_bytes() for path in sorted((VISION / "images").glob("*.png"))}
@@ -28,7 +29,7 @@ def host() -> Iterator[MediaHost]:
 @pytest.fixture(scope="module")
 def server(host: MediaHost) -> Iterator[Millpond]:
     """A vision-language model, which may fetch images from that host."""
-    allowed = ("--allowed-media-domains", f"127.0.0.1:{host.port}", "--max-images", "4")
+    allowed = ("--allowed-media-domains", f"127.0.0.1:{host.port}", "--max-images", "4", "--job-workers", "1")
     with serving(*allowed, model=VISION / "qwen2-vl") as running:
         yield running
 
@@ -172,15 +173,16 @@ def test_images_that_make_a_conversation_too_long_are_refused_and_not_cut(client
     error = checked(embed(client, messages, truncate_prompt_tokens=-1), 400)
     assert error["code"] == "context_length_exceeded"
     assert "of its 4 images" in error["message"]
-    assert "never cut" in error["message"]
+    assert "What has images is never cut" in error["message"]
 
 
-def test_a_job_with_an_image_gives_the_same(client: httpx.Client, host: MediaHost) -> None:
+def test_a_job_with_an_image_gives_the_same(server: Millpond, host: MediaHost) -> None:
     body = {"messages": sent(known()[1]["messages"], host.url)}
-    job = client.post("/v1/jobs", json={"endpoint": "/v1/embeddings", "body": body})
-    assert job.status_code == 202, job.text
-    reply = finished(client, job.json()["id"])
-    assert_like(np.array(reply["result"]["data"][0]["embedding"]), known()[1])
+    caller = Caller(server)
+    with caller.http:
+        job = caller.submitted("/v1/embeddings", body)
+        assert caller.ended(job)["status"] == "succeeded"
+        assert_like(vector(caller.result(job)), known()[1])
 
 
 def test_the_images_lie_in_redis_once(client: httpx.Client, server: Millpond) -> None:
