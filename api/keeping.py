@@ -9,7 +9,7 @@ from api.errors import RefusedError
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import state_of
-from scheduler.blobs import GRACE_MS, keep, let_go
+from scheduler.blobs import GRACE_MS, keep, let_go, taken
 from scheduler.errors import BlobsFullError
 
 AGAIN_SECONDS = 5
@@ -27,7 +27,7 @@ async def kept_images(
         seconds: until the request's deadline.
 
     Raises:
-        RefusedError: 413, an image is larger than all that may be kept; 429, what is kept is needed by others.
+        RefusedError: 413, they are larger than all that may be kept; 429, what is kept is needed by others.
     """
     files = {image.digest: image.data for images in sequences.images for image in images}
     if not files:
@@ -35,12 +35,12 @@ async def kept_images(
         return
     state = state_of(request)
     budget = state.options.media_cache_mb * 1024 * 1024
-    together = sum(map(len, files.values()))
+    together = taken(files)
     if together > budget:
         raise RefusedError(
             "too_large",
             413,
-            f"{sequences.field}: the images have {together} bytes together, over the {budget} that may be kept "
+            f"{sequences.field}: the images take {together} bytes together, over the {budget} that may be kept "
             "(--media-cache-mb): send fewer or smaller ones.",
             param=sequences.field,
             code="request_too_large",

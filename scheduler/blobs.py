@@ -28,11 +28,19 @@ KEEP_SECONDS = 20.0
 GRACE_MS = 1000 * round(KEEP_SECONDS + ENQUEUE_SECONDS + 10)
 """How long a request counts that is not in Redis yet: as long as keeping its files and handing it in may take."""
 
+OVERHEAD = 1024
+"""Bytes that Redis needs for a file beside its own, for its names and users: they count in the budget."""
+
 PIECE_BYTES = 16 * 1024 * 1024
 """Most bytes that one step keeps, or one file: Redis does nothing else meanwhile, and holds them three times."""
 
 PIECE_FILES = 256
 """Most files that one step looks at."""
+
+
+def taken(files: Mapping[bytes, bytes]) -> int:
+    """What files take of a budget, in bytes."""
+    return sum(len(data) + OVERHEAD for data in files.values())
 
 
 def use_blobs(
@@ -56,7 +64,7 @@ def keep_blobs(
     files; and what `free_blobs` asks for: the count and bytes of those that are new, and the step's moment.
 
     Args:
-        budget: the most bytes of all files of the model, with 1 KiB more for each.
+        budget: what all files of the model may take, as `taken` counts.
         ttl_ms, grace_ms: as of `use_blobs`.
     """
     named: list[Argument] = []
@@ -83,7 +91,7 @@ async def keep(
 
     Args:
         files: by their digests.
-        budget: the most bytes of all files of the model, with 1 KiB more for each.
+        budget: what all files of the model may take, as `taken` counts.
         ttl_ms: how long they are kept at least: no shorter than the request may wait.
 
     Raises:
@@ -160,7 +168,5 @@ def _pieces(sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
 
 
 def _step(name: str, keys: ModelKeys, *arguments: Argument) -> Step:
-    prefixes = (keys.blob_prefix, keys.blob_users_prefix, keys.request_prefix)
-    return Step(
-        name, [keys.blobs, keys.blob_sizes, keys.blob_ends], [*prefixes, *arguments], shared=("prelude", "blobs")
-    )
+    steady = (keys.blob_prefix, keys.blob_users_prefix, keys.request_prefix, OVERHEAD)
+    return Step(name, [keys.blobs, keys.blob_sizes, keys.blob_ends], [*steady, *arguments], shared=("prelude", "blobs"))

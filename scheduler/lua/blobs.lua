@@ -1,20 +1,17 @@
 -- What the steps share that keep files; `lua.py` puts it before each of them, so it is not a step itself.
 --
 -- KEYS  1 blobs   2 sizes   3 ends
--- ARGV  1 prefix of blobs   2 prefix of their users   3 prefix of requests
+-- ARGV  1 prefix of blobs   2 prefix of their users   3 prefix of requests   4 bytes that count for a blob beside its own
 --
 -- A request uses a blob while its hash is there, and for a while before that: it is handed in after its files are kept.
 -- The keys of blobs and users are made from a prefix and a name, the blob's SHA-256; those of the ones that go are only
 -- found here. They carry the model's hash tag like every key in KEYS.
 
 local BLOBS, SIZES, ENDS = KEYS[1], KEYS[2], KEYS[3]
-local BLOB, USERS, REQUEST = ARGV[1], ARGV[2], ARGV[3]
+local BLOB, USERS, REQUEST, OVERHEAD = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 -- The most blobs that a step looks at in vain, and that it lets go: others wait for Redis meanwhile.
 local LOOKED_AT = 256
-
--- What Redis itself needs for a blob beside its bytes, its names and users included: it counts in the budget.
-local OVERHEAD = 1024
 
 -- When this step uses blobs: now, but later than any step before, whatever the clock says. So the order of use is strict.
 local moment = math.max(now, tonumber(redis.call('ZRANGE', BLOBS, -1, -1, 'WITHSCORES')[2] or 0) + 1)

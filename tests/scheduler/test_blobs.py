@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from scheduler import blobs
-from scheduler.blobs import GRACE_MS, fetched, free_blobs, keep, keep_blobs, kept_bytes, let_go, use_blobs
+from scheduler.blobs import GRACE_MS, OVERHEAD, fetched, free_blobs, keep, keep_blobs, kept_bytes, let_go, use_blobs
 from scheduler.connection import connect_async
 from scheduler.errors import BlobsFullError, QueueUnavailableError
 from scheduler.keys import MODELS, ModelKeys
@@ -19,7 +19,6 @@ from scheduler.metrics import QueueCollector
 from tests.conftest import eventually
 from tests.scheduler.conftest import Bench
 
-OVERHEAD = 1024
 TTL_MS = 600_000
 
 
