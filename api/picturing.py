@@ -129,8 +129,8 @@ def with_images(
     if limit is not None and len(found) > limit.tokens:
         raise bad_request(
             f"{place} has {len(found)} tokens, {sum(counts)} of them of its {len(counts)} images, over this model's "
-            f"{limit.tokens} (--max-model-len): send fewer or smaller images, or {OPTIONS} with a lower max_pixels. What "
-            "has images is never cut.",
+            f"{limit.tokens} (--max-model-len): send fewer or smaller images, or {OPTIONS} with a lower max_pixels. "
+            "What has images is never cut.",
             place.partition("[")[0],
             "context_length_exceeded",
         )

@@ -5,7 +5,7 @@ from fastapi import Request
 from api.conversing import conversation_within
 from api.documents import documents_within
 from api.protocol.common import InputRequest
-from api.protocol.inputs import Texts, are_documents, parse_inputs
+from api.protocol.inputs import Texts, parse_inputs
 from api.sequences import Sequences, ids_within, texts_within
 from api.serving import ServedModel
 from api.state import timings_of
@@ -24,7 +24,7 @@ async def sequences_of(request: Request, call: InputRequest, model: ServedModel,
         special = bool(call.add_special_tokens)
         return (await conversation_within(request, call, model, add_special_tokens=special)).sequences
     truncation = call.truncation()
-    if are_documents(call.input):
+    if call.holds_documents:
         return await documents_within(
             request,
             model,

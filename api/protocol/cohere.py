@@ -111,7 +111,9 @@ class EmbedRequest(WireRequest):
         """
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            which = f"{' and '.join(given)} are all there" if given else f"None of {', '.join(SOURCES)} is there"
+            which = (
+                f"Both {' and '.join(given)} are there" if given else "Neither texts nor images nor inputs are there"
+            )
             raise bad_request(f"{which}: send one of them.", "texts", "both" if given else "missing")
         field, values = self.source, getattr(self, self.source)
         if not isinstance(values, list):

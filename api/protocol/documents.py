@@ -69,8 +69,11 @@ def cohere_document(value: object, place: str) -> Document:
     """
     content: Any = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list) or not content:
-        raise _wrong(
-            place, value, 'an object like {"content": [{"type": "text", "text": "..."}]}, with one part at least'
+        raise bad_request(
+            f'{place} must be an object like {{"content": [{{"type": "text", "text": "..."}}]}}, with one part at '
+            "least.",
+            place.partition("[")[0],
+            "invalid_type",
         )
     return Document([_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)], place)
 

@@ -38,7 +38,7 @@ Inputs = Texts | Tokens
 
 
 def are_documents(value: object) -> bool:
-    """Whether inputs are objects, with texts and images, as far as one of the first tells; not whether they are right."""
+    """Whether any of the inputs is an object, as texts and images are; not whether it is right."""
     first = value[:MAX_INPUTS] if isinstance(value, list) else [value]
     return any(isinstance(each, dict) for each in first)
 

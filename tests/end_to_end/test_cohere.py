@@ -138,9 +138,13 @@ def test_a_long_text_is_refused_with_none(client: httpx.Client) -> None:
 
 
 BAD: list[tuple[str, dict[str, object], str]] = [
-    ("nothing", {"texts": ...}, "Neither texts nor inputs"),
+    ("nothing", {"texts": ...}, "Neither texts nor images nor inputs"),
     ("both", {"inputs": [{"content": [{"type": "text", "text": "a"}]}]}, "Both texts and inputs"),
-    ("images", {"images": ["data:image/png;base64,AAAA"]}, r"images\[0\] is an image, and .* takes text only"),
+    (
+        "images",
+        {"texts": ..., "images": ["data:image/png;base64,AAAA"]},
+        r"images\[0\] is an image, and .* takes text only",
+    ),
     ("a string", {"texts": "a"}, "texts is a string; it must be a list"),
     ("an empty list", {"texts": []}, "texts is an empty list"),
     ("an empty text", {"texts": ["a", ""]}, r"texts\[1\] is an empty string"),
