@@ -3,8 +3,8 @@
     make .venv-bench/installed
     .venv/bin/python -m benchmarks.vision --rounds 5 --json FILE
 
-Both compute the same patches of images of several sizes, on every core, in float32, one after the other. Preparing the images is
-not counted, and is measured by itself.
+Both compute the same patches of images of several sizes, on every core, in float32, one after the other.
+Preparing the images is not counted, and is measured by itself.
 """
 
 import argparse

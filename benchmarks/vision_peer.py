@@ -3,8 +3,8 @@
     vision_peer.py make FAMILY DIRECTORY                   writes a checkpoint: a tower of 8 layers, 640 wide
     vision_peer.py run DIRECTORY PATCHES ATTENTION ROWS    for each line on standard input one pass; prints its seconds
 
-PATCHES is an .npz file with `patches`, float32 [patches, numbers of a patch], and `grids`, int64 [images, 3]. ROWS is an .npy file that
-is written with what the tower makes of them.
+PATCHES is an .npz file with `patches`, float32 [patches, numbers of a patch], and `grids`, int64 [images, 3]. ROWS is
+an .npy file that is written with what the tower makes of them.
 """
 
 import sys

@@ -1,13 +1,15 @@
 """Items' images are fetched in one go, prepared once, and an item whose image is gone spoils no other."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from redis import Redis
 
 from pooling.vision.patches_processor import PatchesProcessor
-from scheduler.blobs import keep_blob
+from scheduler.blobs import keep_blobs
+from scheduler.connection import connect
 from scheduler.keys import ModelKeys
 from scheduler.messages import Failure, Item
 from tests.pooling.vision.pictures import encoded, noise
@@ -18,13 +20,19 @@ KEYS = ModelKeys("m")
 
 
 @pytest.fixture
+def redis(clean_redis_url: str) -> Iterator[Redis]:
+    with connect(clean_redis_url) as client:
+        yield client
+
+
+@pytest.fixture
 def processor() -> PatchesProcessor:
     return PatchesProcessor({"patch_size": 4, "merge_size": 2, "size": {"shortest_edge": 256, "longest_edge": 2560}})
 
 
 def stored(redis: Redis, data: bytes) -> bytes:
     digest = hashlib.sha256(data).digest()
-    keep_blob(KEYS, "r", digest, data, 10**9).run_blocking(redis)
+    keep_blobs(KEYS, "r", {digest: data}, 10**9, 60_000).run_blocking(redis)
     return digest
 
 
