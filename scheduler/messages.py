@@ -28,6 +28,15 @@ _LONGEST_US = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image in a sequence: the SHA-256 of its file, which lies in Redis as a blob, and its upright size in pixels."""
+
+    digest: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One sequence to pool: the unit of queueing.
 
@@ -37,6 +46,8 @@ class Item:
     `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
     are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
+    `images` are those of the sequence, in order: `ids` has the model's placeholder once for each token of each.
+    `image_options` is the canonical JSON of how they are processed other than the checkpoint says, b"" for not at all.
     """
 
     request_id: str
@@ -52,6 +63,8 @@ class Item:
     pooling_type: str | None = None
     activation: str | None = None
     weight: int = 1
+    images: tuple[ImageUse, ...] = ()
+    image_options: bytes = b""
 
     @property
     def tokens(self) -> int:
@@ -63,9 +76,9 @@ class Item:
         pooling = (self.dimensions, self.normalize, self.second_from)
         order = (self.priority, self.tenant, self.deadline_ms)
         overrides = (self.pooling_type, self.activation)
-        packed: bytes = msgpack.packb(
-            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight]
-        )
+        images = [(each.digest, each.width, each.height) for each in self.images]
+        fields = (self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight)
+        packed: bytes = msgpack.packb([*fields, images, self.image_options])
         return packed
 
     @classmethod
@@ -76,7 +89,8 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:13])
+        images = tuple(ImageUse(*each) for each in fields[13]) if len(fields) > 13 else ()
+        return cls(*fields[:13], images, *fields[14:15])
 
 
 @dataclass(frozen=True, slots=True)
