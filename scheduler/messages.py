@@ -29,7 +29,10 @@ _LONGEST_US = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class ImageUse:
-    """An image in a sequence: the SHA-256 of its file, which lies in Redis as a blob, and its upright size in pixels."""
+    """An image in a sequence.
+
+    `digest` is the SHA-256 of its file, which lies in Redis as a blob; `width` and `height` are in pixels, upright.
+    """
 
     digest: bytes
     width: int
@@ -89,8 +92,9 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        images = tuple(ImageUse(*each) for each in fields[13]) if len(fields) > 13 else ()
-        return cls(*fields[:13], images, *fields[14:15])
+        if len(fields) > 13:
+            fields[13] = tuple(ImageUse(*each) for each in fields[13])
+        return cls(*fields[:15])
 
 
 @dataclass(frozen=True, slots=True)
