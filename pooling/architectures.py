@@ -42,6 +42,9 @@ class Family:
         classified_by: which rows its classification head reads.
         heads: endings that mean another head in this family than in HEADS.
         multimodal: whether its `*ForConditionalGeneration` is served too, by its language model.
+        images: which file of `pooling.vision` has its image processor (`NAME_processor.py`); None for text alone.
+        placeholder: what config.json calls the id of the token that stands for a part of an image; None where an image
+            is a sequence of its own.
     """
 
     module: str
@@ -50,6 +53,8 @@ class Family:
     classified_by: PoolingType = PoolingType.LAST
     heads: Mapping[str, Head] = field(default_factory=dict, hash=False)
     multimodal: bool = False
+    images: str | None = None
+    placeholder: str | None = None
 
 
 ERNIE_VL_MOE = Family(
@@ -70,6 +75,11 @@ FAMILIES: Mapping[str, Family] = {
     "Mistral": Family("mistral", "MistralForPooling"),
     "Qwen2": Family("qwen2", "Qwen2ForPooling"),
     "Qwen3": Family("qwen3", "Qwen3ForPooling"),
+    "Qwen2VL": Family("qwen2_vl", "Qwen2VLForPooling", multimodal=True, images="patches", placeholder="image_token_id"),
+    "Qwen2_5_VL": Family(
+        "qwen2_5_vl", "Qwen25VLForPooling", multimodal=True, images="patches", placeholder="image_token_id"
+    ),
+    "Qwen3VL": Family("qwen3_vl", "Qwen3VLForPooling", multimodal=True, images="patches", placeholder="image_token_id"),
     "Gemma3Text": Family("gemma3", "Gemma3ForPooling"),
     "Gemma3": Family("gemma3", "Gemma3ForPooling"),
     "Ernie4_5": Family("ernie", "ErnieForPooling"),

@@ -28,6 +28,11 @@ from pooling.settings import Settings
 
 CONFIG_FILE = "config.json"
 
+# How images are processed; transformers writes either.
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+IMAGE_FILES = (PREPROCESSOR_FILE, PROCESSOR_FILE)
+
 # Where a multimodal configuration keeps what describes its language model.
 TEXT_SECTIONS = ("text_config",)
 
@@ -89,6 +94,8 @@ class ModelSpec:
         fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
             options; two processes with different fingerprints would give different results.
         origins: for each decision, the file, class or option that made it.
+        vision: config.json's part about the vision tower; None for a model of text alone.
+        placeholder_id: the token that stands for a part of an image; None where an image is a sequence of its own.
     """
 
     directory: Path
@@ -113,6 +120,13 @@ class ModelSpec:
     dtype: str
     fingerprint: str
     origins: Mapping[str, str] = field(compare=False)
+    vision: Settings | None = None
+    placeholder_id: int | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether requests may bring images."""
+        return self.vision is not None
 
     @property
     def supported_dimensions(self) -> tuple[int, ...]:
@@ -197,11 +211,18 @@ def resolve_spec(
         dtype=_dtype(options, settings, whole),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
+        vision=whole.section("vision_config") if architecture.family.images else None,
+        placeholder_id=_placeholder_id(whole, architecture),
     )
     _check_pooler(spec)
     length, lowercase, origin = longest_sequence(directory, settings, options.max_model_len, pooler.max_embed_len)
     origins["max_model_len"] = origin
     return replace(_with_dimensions(spec, whole), max_model_len=length, lowercase=lowercase)
+
+
+def _placeholder_id(config: Settings, architecture: Architecture) -> int | None:
+    name = architecture.family.placeholder
+    return None if name is None or config.section("vision_config") is None else config.integer(name)
 
 
 def _pooler(
@@ -375,7 +396,7 @@ def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]
     )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
     names = [CONFIG_FILE, MODULES_FILE, *SENTENCE_CONFIG_FILES, PROMPTS_FILE]
-    names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE]
+    names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE, *IMAGE_FILES]
     for path in [*(directory / name for name in names), *module_configs]:
         if path.exists():
             content = path.read_bytes()
