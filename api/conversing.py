@@ -7,11 +7,14 @@ import numpy as np
 from fastapi import Request
 
 from api.errors import bad_request
+from api.images import image_options
+from api.imaging import Pictured, Unexpanded, check_written, pictured, sequences_with
+from api.protocol import messages as wire
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
 from api.rendering import OWN_VARIABLES, Renderer
-from api.sequences import Limit, Sequences, ids_within
+from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import PoolingType
@@ -23,12 +26,17 @@ class TokenizedConversation:
     """A conversation as a sequence.
 
     Attributes:
-        ids: int32 [n].
-        text: what was tokenised; None where the caller sent token ids.
+        pictured: its token ids and its images.
+        text: what was tokenised; None where the caller sent token ids, or an image alone.
     """
 
-    ids: TokenIds
+    pictured: Pictured
     text: str | None
+
+    @property
+    def ids(self) -> TokenIds:
+        """Its token ids, int32 [n]."""
+        return self.pictured.ids
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Conversation:
 
     Attributes:
         sequences: one.
-        text: what was tokenised, uncut; None where the caller sent token ids.
+        text: what was tokenised, uncut, with one place for an image; None where the caller sent none.
     """
 
     sequences: Sequences
@@ -58,6 +66,9 @@ async def conversation_within(
     truncation = call.truncation(side)
     limit = Limit.of(truncation, model)
     found = await tokenized_conversation(request, call, model, add_special_tokens=add_special_tokens, limit=limit)
+    if found.pictured.images:
+        options = image_options(model.images, call.mm_processor_kwargs)
+        return Conversation(sequences_with("messages", [found.pictured], options), found.text)
     texts = None if found.text is None else [found.text]
     return Conversation(ids_within(model, "messages", [found.ids], truncation, texts), found.text)
 
@@ -75,18 +86,27 @@ async def tokenized_conversation(
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
     Args:
-        limit: of a text with far more tokens, not all come.
+        limit: of a text with far more tokens, not all come. With images, more are refused in any case.
 
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
     """
-    parsed = parse_messages(call.messages, model.tokenizer.vocab_size)
+    parsed = parse_messages(call.messages, model.tokenizer.vocab_size, takes_images=model.images is not None)
     _check(call, model.renderer)
+    options = image_options(model.images, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
-        return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
+        return TokenizedConversation(Pictured(np.asarray(parsed.values[0], dtype=np.int32)), None)
+    most = limit or Limit.of(Truncation(), model)
+    if parsed.images and model.images and model.images.placeholder_id is None:
+        check_image_alone(parsed)
+        alone = Unexpanded("messages", np.zeros(0, dtype=np.int32), parsed.images)
+        (image,) = await pictured(request, model, [alone], options, most, "")
+        return TokenizedConversation(image, None)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
+    check_written(model.images, call.messages, "messages")
+    check_written(model.images, call.chat_template_kwargs, "chat_template_kwargs")
     timings, tokenizer = timings_of(request), model.tokenizer
     with timings.stage("tokenize"):
         text = await renderer.render(
@@ -96,14 +116,34 @@ async def tokenized_conversation(
             variables=call.chat_template_kwargs,
             template=call.chat_template,
         )
+        if model.images:
+            text = model.images.with_placeholders(text)
         timings.characters += len(text)
 
-        def encoded() -> TokenIds:
-            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit else text
+        def encoded() -> tuple[TokenIds, bool]:
+            within = most if parsed.images else limit
+            shortened = tokenizer.shortened(text, within.tokens, within.side) if within else text
             (ids,) = tokenizer.encode_rendered([shortened], add_special_tokens)
-            return ids
+            return ids, len(shortened) == len(text)
 
-        return TokenizedConversation(await model.aside(len(text), encoded), text)
+        ids, whole = await model.aside(len(text), encoded)
+    if not parsed.images:
+        return TokenizedConversation(Pictured(ids), text)
+    unexpanded = Unexpanded("messages", ids, parsed.images, whole)
+    template = renderer.described(call.chat_template)
+    (found,) = await pictured(request, model, [unexpanded], options, most, template)
+    return TokenizedConversation(found, text)
+
+
+def check_image_alone(parsed: wire.Conversation) -> None:
+    """Refuses a conversation that is more than one image, for a model that embeds an image by itself."""
+    if len(parsed.images) != 1 or len(parsed.messages) != 1 or len(parsed.messages[0]["content"]) != 1:
+        raise bad_request(
+            "This model embeds an image by itself, and a text by itself: send one message with one image and nothing "
+            "else, or a text as input.",
+            "messages",
+            "unsupported_content",
+        )
 
 
 def _check(call: ConversationRequest, renderer: Renderer) -> None:

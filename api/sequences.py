@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field as attribute
 
 import numpy as np
 
 from api.errors import ApiError, bad_request
+from api.media.references import FetchedImage
 from api.serving import ServedModel
 from api.timings import Timings
 from pooling.tokenizing import EncodedPair, Side, TokenIds
+from pooling.vision.processors import ImageOptions
 
 MODEL_MAXIMUM = -1
 """As a number of tokens to cut to: as many as the model takes."""
@@ -44,6 +47,9 @@ class Sequences:
         second_from: for each, where the second text of a pair begins as another segment, or None; empty without pairs.
         cut: how many were longer than the limit and were cut.
         cut_places: which, as far as they are not pairs.
+        images: of each, in the order of their places; empty where none has any.
+        image_tokens: how many of all tokens are those of images.
+        image_options: how images are processed other than the checkpoint says.
     """
 
     field: str
@@ -51,6 +57,9 @@ class Sequences:
     second_from: Sequence[int | None] = ()
     cut: int = 0
     cut_places: Sequence[int] = ()
+    images: Sequence[Sequence[FetchedImage]] = ()
+    image_tokens: int = 0
+    image_options: ImageOptions = attribute(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -102,6 +111,23 @@ class Limit:
         return bad_request(
             f"{place} has {count}, over this model's {self.tokens} (--max-model-len): shorten it, "
             f"or send {self.remedy} to have it cut.",
+            _field(place),
+            "context_length_exceeded",
+        )
+
+    def no_room(self, place: str, tokens: int, image_tokens: int | None = None) -> ApiError:
+        """The 400 for a sequence with images over the limit. It is never cut: a cut could go through an image.
+
+        Args:
+            image_tokens: how many of the tokens are those of images; None: they are not counted yet.
+        """
+        if image_tokens is None:
+            count = f"{tokens} tokens or more before those of its images are counted"
+        else:
+            count = f"{tokens} tokens, {image_tokens} of them for its images"
+        return bad_request(
+            f"{place} has {count}, over the limit of {self.tokens} (--max-model-len, or where the request cuts): with "
+            "images it is not cut, so shorten the text, or send fewer images, or smaller ones (mm_processor_kwargs).",
             _field(place),
             "context_length_exceeded",
         )

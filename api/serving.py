@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from api.callers import Caller
 from api.errors import ApiError, LaunchError
+from api.images import ImageReader
 from api.options import Options
 from api.pairing import Pairing, pairing_of
 from api.rendering import Renderer, Sandbox
@@ -43,7 +44,7 @@ def checkpoint_directory(options: Options) -> Path:
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
         spec = resolve_spec(directory, model_options(options))
-        Tokenizer.from_spec(spec)
+        ImageReader.of(spec, Tokenizer.from_spec(spec))
         read_chat_template(directory)
         for module in spec.dense:
             verify_weights(module.directory)
@@ -120,6 +121,7 @@ class ServedModel:
         special_tokens: how many the tokenizer puts around a text.
         renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
+        images: how it takes images; None for a model of text alone.
         threads: where longer texts are rendered and tokenised.
     """
 
@@ -133,6 +135,7 @@ class ServedModel:
     special_tokens: int
     renderer: Renderer
     pairing: Pairing | None
+    images: ImageReader | None
     threads: ThreadPoolExecutor
 
     @classmethod
@@ -158,6 +161,7 @@ class ServedModel:
                 takes_templates=served.options.trust_request_chat_template,
             ),
             pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
+            images=ImageReader.of(spec, tokenizer),
             threads=ThreadPoolExecutor(2, "tokenize"),
         )
 

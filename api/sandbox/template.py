@@ -17,6 +17,9 @@ CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Names under which a message's reasoning is sent; templates read the first one, some the second."""
 
+NO_PLACE = "unsupported_content"
+"""The code of a refusal for images that a template has no place for."""
+
 LONGEST_REASON = 500
 """Characters of a template's own words that a caller gets to see."""
 
@@ -59,6 +62,12 @@ class Template:
         if isinstance(content, str) and not self._takes_text:
             return {**message, "content": _parts(content)}
         if isinstance(content, list) and not self._takes_parts:
+            if any("text" not in part for part in content):
+                raise Refusal(
+                    f"{self._origin.name} ({self._origin.file}) reads content as one text, without images.",
+                    "messages",
+                    NO_PLACE,
+                )
             return {**message, "content": "\n".join(part["text"] for part in content)}
         return message
 
@@ -144,6 +153,12 @@ def _marked(message: Message) -> Message:
             "continue_final_message",
         )
     *before, last = content
+    if "text" not in last:
+        raise Refusal(
+            "continue_final_message is true, but the last message ends with an image, which nobody continues: leave it "
+            "out.",
+            "continue_final_message",
+        )
     return {**message, "content": [*before, {**last, "text": last["text"] + CONTINUE_HERE}]}
 
 
