@@ -150,12 +150,20 @@ def check_no_placeholders(model: ServedModel, sequences: Sequences) -> None:
             )
 
 
-def sequences_with(field: str, found: Sequence[Pictured], options: ImageOptions) -> Sequences:
-    """Sequences, of which some have images, for the queue."""
+def sequences_with(
+    field: str, found: Sequence[Pictured], options: ImageOptions, cut_places: Sequence[int] = ()
+) -> Sequences:
+    """Sequences, of which some have images, for the queue.
+
+    Args:
+        cut_places: of those that were longer than the limit and were cut.
+    """
     tokens = sum(each.image_tokens for each in found)
     return Sequences(
         field,
         [each.ids for each in found],
+        cut=len(cut_places),
+        cut_places=cut_places,
         images=[each.images for each in found] if tokens else (),
         image_tokens=tokens,
         image_options=options if tokens else {},

@@ -10,22 +10,29 @@ import numpy as np
 from fastapi import Request
 
 from api.answering import failure_error
-from api.conversing import check_steps, check_template, check_variables
+from api.conversing import check_image_alone, check_steps, check_template, check_variables
 from api.errors import ApiError, bad_request
+from api.images import image_options
+from api.imaging import Unexpanded, check_no_placeholders, check_written, pictured, sequences_with
+from api.media.references import ImageReference
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
 from api.protocol.rows import RowsRequest, RowTask, error_entry
 from api.scoring import Comparison, Group, comparison
 from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
-from api.state import timings_of
+from api.state import state_of, timings_of
 from pooling.pooler_config import Activation
 from pooling.tokenizing import TokenIds
+from pooling.vision.processors import ImageOptions
 from scheduler.messages import Failure, Result
 
 TOGETHER = 64
 """Conversations that a template's process gets at once, and rows that are compared without a pause: some 10 ms of work,
 for which others wait."""
+
+FETCHED_TOGETHER = 8
+"""Rows whose images are fetched at the same time."""
 
 MAX_DOCUMENTS = 16_384
 """In all rows of a call: each becomes an item of the queue, and a few megabytes of JSON could hold millions."""
@@ -66,6 +73,8 @@ class _Single:
     text: str | None = None
     ids: TokenIds | None = None
     error: ApiError | None = field(default=None)
+    images: Sequence[ImageReference] = ()
+    counted: bool = True
 
 
 async def prepared_rows(request: Request, call: RowsRequest, model: ServedModel) -> list[Prepared]:
@@ -96,6 +105,8 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
     truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
     limit = Limit.of(truncation, model)
     check_variables(call.chat_template_kwargs)
+    check_written(model.images, call.chat_template_kwargs, "chat_template_kwargs")
+    options = image_options(model.images, call.mm_processor_kwargs)
     finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
     timings = timings_of(request)
     with timings.stage("tokenize"):
@@ -106,11 +117,67 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
         characters = sum(len(single.text) for single in singles if single.text is not None)
         timings.characters += characters
 
-        def tokenized() -> list[Prepared]:
+        def tokenized() -> list[Prepared | None]:
             _tokenize(model, singles, call.add_special_tokens, limit)
-            return [_within(model, single, truncation, limit, finish) for single in singles]
+            return [
+                None if single.images and single.error is None else _within(model, single, truncation, limit, finish)
+                for single in singles
+            ]
 
-        return await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
+        found = await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
+    waiting = [single for single, row in zip(singles, found, strict=True) if row is None]
+    pictures = iter(await _pictured_rows(request, model, waiting, options, limit, finish) if waiting else ())
+    return [next(pictures) if row is None else row for row in found]
+
+
+async def _pictured_rows(
+    request: Request,
+    model: ServedModel,
+    singles: Sequence[_Single],
+    options: ImageOptions,
+    limit: Limit,
+    finish: Finish,
+) -> list[Prepared]:
+    """Rows with images, of which a few at once are fetched: a row may have as many as a request.
+
+    Raises:
+        ApiError: 413, the images of all rows together are larger than those of a request may be.
+    """
+    media = state_of(request).options
+    most, size = media.max_images * media.max_image_bytes, 0
+    found: list[Prepared] = []
+    for begin in range(0, len(singles), FETCHED_TOGETHER):
+        group = singles[begin : begin + FETCHED_TOGETHER]
+        rows = await asyncio.gather(*(_pictured(request, model, each, options, limit, finish) for each in group))
+        found += rows
+        images = [image for row in rows if isinstance(row, Row) for of in row.sequences.images for image in of]
+        size += sum(len(image.data) for image in images)
+        if size > most:
+            raise ApiError(
+                413,
+                f"rows have images of more than {most} bytes together, the most of one call (--max-images times "
+                "--max-image-bytes): send fewer rows at once.",
+                param="rows",
+                code="request_too_large",
+            )
+    return found
+
+
+async def _pictured(
+    request: Request, model: ServedModel, single: _Single, options: ImageOptions, limit: Limit, finish: Finish
+) -> Prepared:
+    assert single.ids is not None
+    unexpanded = Unexpanded("messages", single.ids, single.images, single.counted)
+    template = model.renderer.described() if model.renderer.has_template else ""
+    try:
+        found = await pictured(request, model, [unexpanded], options, limit, template)
+        check_steps(found[0].ids, model)
+    except ApiError as error:
+        # A server that is busy is no fault of the row's.
+        if error.status >= 500:
+            raise
+        return error
+    return Row(sequences_with("messages", found, options), finish, single.text)
 
 
 async def _all_compared(
@@ -147,6 +214,7 @@ async def _compared(
         values = _object(row)
         group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
         made = await comparison(request, model, [group], truncation)
+        check_no_placeholders(model, made.sequences)
     except ApiError as error:
         # A server that is busy is no fault of the row's.
         if error.status >= 500:
@@ -188,11 +256,16 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
             # Texts that are embedded have the checkpoint's prompt before them, as on /v1/embeddings.
             prompt = model.prompt(None) if task is RowTask.EMBED else ""
             return _Single(text=prompt + nonempty_text(values["text"], "text"))
-        parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
+        reader = model.images
+        parsed = parse_messages(values["messages"], model.tokenizer.vocab_size, takes_images=reader is not None)
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
+        if reader and reader.placeholder_id is None and parsed.images:
+            check_image_alone(parsed)
+            return _Single(ids=np.zeros(0, dtype=np.int32), images=parsed.images)
         check_template(model)
-        return _Single(messages=parsed.messages)
+        check_written(reader, values["messages"], "messages")
+        return _Single(messages=parsed.messages, images=parsed.images)
     except ApiError as error:
         return _Single(error=error)
 
@@ -236,11 +309,14 @@ def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | Non
     tokenizer = model.tokenizer
     for rendered in (True, False):
         group = [each for each in singles if each.text is not None and (each.messages is not None) == rendered]
+        if rendered and model.images:
+            for single in group:
+                single.text = model.images.with_placeholders(single.text or "")
         texts = [tokenizer.shortened(each.text or "", limit.tokens, limit.side) for each in group]
         adds = (not rendered) if framed is None else framed
         found = tokenizer.encode_rendered(texts, adds) if rendered else tokenizer.encode(texts, adds)
-        for single, ids in zip(group, found, strict=True):
-            single.ids = ids
+        for single, ids, text in zip(group, found, texts, strict=True):
+            single.ids, single.counted = ids, len(text) == len(single.text or "")
 
 
 def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: Limit, finish: Finish) -> Prepared:
@@ -254,6 +330,7 @@ def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: 
         else:
             texts = None if single.text is None else [single.text]
             sequences = ids_within(model, name, [single.ids], truncation, texts)
+        check_no_placeholders(model, sequences)
         check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error

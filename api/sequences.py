@@ -66,6 +66,24 @@ class Sequences:
         """Of all together."""
         return sum(map(len, self.ids))
 
+    @classmethod
+    def joined(cls, field: str, parts: Sequence["Sequences"]) -> "Sequences":
+        """Those of several inputs as those of one request; options of images are the same for all.
+
+        Args:
+            field: where they come from together.
+        """
+        pictured = next((part for part in parts if part.images), None)
+        return cls(
+            field,
+            [ids for part in parts for ids in part.ids],
+            [second for part in parts for second in part.second_from or [None] * len(part.ids)],
+            cut=sum(part.cut for part in parts),
+            images=[each for part in parts for each in part.images or [()] * len(part.ids)] if pictured else (),
+            image_tokens=sum(part.image_tokens for part in parts),
+            image_options=pictured.image_options if pictured else {},
+        )
+
     def place(self, index: int) -> str:
         """How a message to the caller names one of them."""
         return _place(self.field, index)

@@ -10,7 +10,9 @@ from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
 from api.protocol.common import WireRequest
-from api.protocol.inputs import MAX_INPUTS, check_count, kind_of, nonempty_text
+from api.protocol.documents import Document, Documents, parts_document, texts_or_documents
+from api.protocol.inputs import MAX_INPUTS, Texts, check_count, kind_of, nonempty_text
+from api.protocol.parts import PART_SCHEMAS, image_at
 from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
 
@@ -23,33 +25,31 @@ EXAMPLE: JsonDict = {
 
 _PARTS: JsonDict = {
     "type": "object",
-    "properties": {
-        "content": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-                "required": ["type", "text"],
-            },
-        }
-    },
+    "properties": {"content": {"type": "array", "minItems": 1, "items": {"anyOf": list(PART_SCHEMAS)}}},
     "required": ["content"],
 }
 
 
+IMAGE = "image"
+"""The input_type of images, which chooses no prompt."""
+
+SOURCES = ("texts", "inputs", "images")
+"""The fields that inputs may come from, one of them."""
+
+
 class EmbedRequest(WireRequest):
-    """`POST /v2/embed`: `texts`, or `inputs` with content parts. Unknown fields are ignored."""
+    """`POST /v2/embed`: `texts`, `images`, or `inputs` with content parts. Unknown fields are ignored."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": ["texts"]}, {"required": ["inputs"]}]}
+        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": [each]} for each in SOURCES]}
     )
 
     model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
     input_type: StrictStr | None = Field(
         None,
         description="What the vectors are for: search_query, search_document, classification, clustering, or the name "
-        "of one of the checkpoint's prompts. Absent: the checkpoint's default prompt, if any.",
+        "of one of the checkpoint's prompts; or image, of models that take images. Absent: the checkpoint's default "
+        "prompt, if any. It stands before texts, and not before what has an image.",
     )
     texts: Any = Field(
         None,
@@ -63,10 +63,22 @@ class EmbedRequest(WireRequest):
     )
     inputs: Any = Field(
         None,
-        description=f"Texts in parts, which are joined by line breaks; at most {MAX_INPUTS}.",
+        description=f"Inputs in parts, texts and images; texts alone are joined by line breaks. At most {MAX_INPUTS}.",
         json_schema_extra={"type": "array", "items": _PARTS, "minItems": 1, "maxItems": MAX_INPUTS},
     )
-    images: Any = Field(None, description="Not taken: the models here read text. May be null.")
+    images: Any = Field(
+        None,
+        description="Images by their URLs, mostly data: URIs, each an input; for models that take images.",
+        json_schema_extra={
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "maxItems": MAX_INPUTS,
+        },
+    )
+    mm_processor_kwargs: dict[str, Any] | None = Field(
+        None, description="vLLM's: how images are processed, of models that take them."
+    )
     max_tokens: StrictInt | None = Field(
         None, ge=1, lt=2**31, description="The longest input in tokens, special ones included; absent: the model's."
     )
@@ -88,31 +100,50 @@ class EmbedRequest(WireRequest):
 
     @property
     def source(self) -> str:
-        """The field that the inputs come from."""
-        return "texts" if self.texts is not None else "inputs"
+        """The field that the inputs come from.
 
-    def read(self) -> list[str]:
-        """The texts to embed.
+        Raises:
+            ApiError: 400, there is none, or more than one.
+        """
+        given = [each for each in SOURCES if getattr(self, each) is not None]
+        if len(given) == 1:
+            return given[0]
+        which = f"{'More than one' if given else 'None'} of {', '.join(SOURCES)} is there"
+        raise bad_request(f"{which}: send one of them.", "texts", "both" if given else "missing")
+
+    def read(self, takes_images: bool) -> Texts | Documents:
+        """The inputs to embed.
+
+        Args:
+            takes_images: whether the model does.
 
         Raises:
             ApiError: 400 that says which of them is wrong and why.
         """
-        if self.images is not None or self.input_type == "image":
+        if not takes_images and (self.images is not None or self.input_type == IMAGE):
             field = "images" if self.images is not None else "input_type"
             raise bad_request(
                 f"{field} is for images, and this model takes text only: send texts.", field, "unsupported_content"
             )
-        if (self.texts is None) == (self.inputs is None):
-            which = "Neither texts nor inputs is there" if self.texts is None else "Both texts and inputs are there"
-            raise bad_request(f"{which}: send one of them.", "texts", "missing" if self.texts is None else "both")
-        field, values = self.source, self.texts if self.texts is not None else self.inputs
+        field = self.source
+        values = getattr(self, field)
         if not isinstance(values, list):
             raise bad_request(f"{field} is {kind_of(values)}; it must be a list.", field, "invalid_type")
         check_count(values, field)
         places = [f"{field}[{index}]" for index in range(len(values))]
-        if field == "texts":
-            return [nonempty_text(value, place) for value, place in zip(values, places, strict=True)]
-        return [_joined(value, place, field) for value, place in zip(values, places, strict=True)]
+        each_with_place = zip(values, places, strict=True)
+        match field:
+            case "texts":
+                return Texts([nonempty_text(value, place) for value, place in each_with_place])
+            case "images":
+                return Documents([Document([image_at(value, place)]) for value, place in each_with_place])
+            case _:
+                return texts_or_documents(
+                    [
+                        parts_document(value.get("content") if isinstance(value, dict) else None, place, takes_images)
+                        for value, place in each_with_place
+                    ]
+                )
 
     def truncation(self, longest: int) -> Truncation:
         """What it says about inputs that are too long, for a model that takes so many tokens."""
@@ -123,30 +154,6 @@ class EmbedRequest(WireRequest):
             "max_tokens",
             '"truncate": "END"',
         )
-
-
-def _joined(value: object, place: str, field: str) -> str:
-    """The text of one input's parts."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list) or not content:
-        raise bad_request(
-            f'{place} must be an object like {{"content": [{{"type": "text", "text": "..."}}]}}, with one part at '
-            "least.",
-            field,
-            "invalid_type",
-        )
-    texts = []
-    for index, part in enumerate(content):
-        spot = f"{place}.content[{index}]"
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "image_url":
-            raise bad_request(
-                f"{spot} is an image, and this model takes text only: leave it out.", field, "unsupported_content"
-            )
-        if kind != "text":
-            raise bad_request(f"{spot} must be an object with the type 'text'.", field)
-        texts.append(nonempty_text(part.get("text"), f"{spot}.text"))
-    return "\n".join(texts)
 
 
 class EmbedReply(BaseModel):
@@ -177,6 +184,8 @@ def embed_response(
     texts: Sequence[str] | None,
     tokens: int,
     cut: int,
+    images: int = 0,
+    image_tokens: int = 0,
 ) -> bytes:
     """The reply as JSON bytes.
 
@@ -184,7 +193,11 @@ def embed_response(
         vectors: float32 [n, dimensions].
         texts: they come back; None where the request had parts.
         cut: how many inputs were longer than the limit.
+        images, image_tokens: how many there are, and how many of all tokens are theirs.
     """
+    billed = {"input_tokens": tokens - image_tokens}
+    if images:
+        billed |= {"images": images, "image_tokens": image_tokens}
     body = {
         "id": reply_id,
         "embeddings": {
@@ -194,7 +207,7 @@ def embed_response(
             for kind in kinds
         },
         **({} if texts is None else {"texts": texts}),
-        "meta": meta("2", {"input_tokens": tokens}, tokens, cut, "inputs"),
+        "meta": meta("2", billed, tokens, cut, "inputs"),
         "response_type": "embeddings_by_type",
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -7,6 +7,7 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
+from api.protocol.parts import PART_SCHEMAS
 from api.sequences import Truncation
 from pooling.tokenizing import Side
 
@@ -67,16 +68,11 @@ class PoolingRequest(WireRequest):
             )
 
 
-_PART = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-}
 _MESSAGE = {
     "type": "object",
     "properties": {
         "role": {"type": "string"},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": list(PART_SCHEMAS)}}]},
     },
     "required": ["role"],
 }
@@ -109,8 +105,22 @@ class ConversationRequest(PoolingRequest):
         None, description="Instead of the checkpoint's own; only taken with --trust-request-chat-template."
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
-    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(
+        None, description="How images are processed, of models that take them; a model of text alone uses none of it."
+    )
 
+
+_TEXT_OR_DOCUMENT: JsonDict = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
+        {
+            "type": "object",
+            "properties": {"image": {"type": "string"}, "text": {"type": "string", "minLength": 1}},
+            "required": ["image"],
+        },
+    ]
+}
 
 ONE_OF_BOTH: JsonDict = {"oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
 """What OpenAPI says of a request in two forms."""
@@ -121,11 +131,12 @@ class InputRequest(ConversationRequest):
 
     input: Any = Field(
         None,
-        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs.",
+        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs. In a "
+        'list there may be {"text": ...} among texts, and for models that take images {"image": URL}.',
         json_schema_extra={
             "anyOf": [
                 {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
+                {"type": "array", "items": _TEXT_OR_DOCUMENT, "minItems": 1, "maxItems": 2048},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
                 {
                     "type": "array",
@@ -140,12 +151,6 @@ class InputRequest(ConversationRequest):
     add_special_tokens: StrictBool | None = Field(
         None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
-
-    @property
-    def holds_texts(self) -> bool:
-        """Whether it is texts, as far as the first tells; raises as `is_conversation` does."""
-        first = self.input[0] if isinstance(self.input, list) and self.input else self.input
-        return not self.is_conversation and isinstance(first, str)
 
     @property
     def is_conversation(self) -> bool:

@@ -3,10 +3,13 @@
 from fastapi import APIRouter, Request, Response
 
 from api.body import read_json
+from api.documents import documents_within
 from api.embedding import check_embeds, check_types, embedded, stacked
 from api.errors import bad_request
+from api.images import image_options
 from api.prompting import prompt_for
-from api.protocol.cohere import EmbedReply, EmbedRequest, embed_response
+from api.protocol.cohere import IMAGE, EmbedReply, EmbedRequest, embed_response
+from api.protocol.inputs import Texts
 from api.protocol.reranking import CohereRerankReply, CohereRerankRequest, cohere_rerank_response
 from api.protocol.schema import request_body
 from api.routes.rerank import ranked
@@ -18,7 +21,7 @@ router = APIRouter()
 
 @router.post(
     "/v2/embed",
-    summary="Embed texts, as Cohere does",
+    summary="Embed texts or images, as Cohere does",
     openapi_extra=request_body(EmbedRequest),
     responses={200: {"model": EmbedReply}},
 )
@@ -28,10 +31,22 @@ async def embed(request: Request) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.output_dimension, "output_dimension")
     check_types(model, call.types, call.output_dimension, "embedding_types")
-    texts, timings = call.read(), timings_of(request)
-    prompt = prompt_for(model, call.input_type, "input_type")
+    given, timings = call.read(model.images is not None), timings_of(request)
+    prompt = "" if call.input_type == IMAGE else prompt_for(model, call.input_type, "input_type")
     truncation = call.truncation(model.spec.max_model_len)
-    sequences = await texts_within(timings, model, call.source, texts, truncation, prompt=prompt)
+    image_options(model.images, call.mm_processor_kwargs)
+    if isinstance(given, Texts):
+        sequences = await texts_within(timings, model, call.source, given.values, truncation, prompt=prompt)
+    else:
+        sequences = await documents_within(
+            request,
+            model,
+            call.source,
+            given.values,
+            truncation,
+            prompt=prompt,
+            options=call.mm_processor_kwargs,
+        )
     if call.truncate == "NONE" and call.max_tokens is not None:
         _check_lengths(sequences, call.max_tokens)
     vectors = await embedded(request, model, sequences, dimensions=call.output_dimension, priority=call.priority)
@@ -39,9 +54,11 @@ async def embed(request: Request) -> Response:
         f"embd-{request.state.request_id}",
         stacked(vectors),
         call.types,
-        texts if call.source == "texts" else None,
+        call.texts,
         sequences.tokens,
         timings.cut,
+        sum(map(len, sequences.images)),
+        sequences.image_tokens,
     )
     return Response(body, media_type="application/json")
 
