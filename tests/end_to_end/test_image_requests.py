@@ -29,6 +29,10 @@ PART = {"type": "image_url", "image_url": {"url": SQUARE}}
 TEXT = {"type": "text", "text": "how many ducks are there"}
 
 
+BLIND = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+FLAT = "{% for m in messages %}{{ m.content + 'x' }}{% endfor %}"
+
+
 def sent(part: dict[str, str]) -> dict[str, Any]:
     """A part of a golden's conversation as clients send it."""
     return {"type": "image_url", "image_url": {"url": data_uri(part["image"])}} if part["type"] == "image" else part
@@ -121,26 +125,86 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("a video", {"messages": user({"type": "video_url"})}, "messages", "and this model takes text and images"),
     ("a written placeholder", {"messages": user({"type": "text", "text": PAD}, PART)}, "messages", "stands for an"),
     ("a written placeholder beside no image", {"messages": user({"type": "text", "text": PAD})}, "messages", "stands"),
-    ("a placeholder in two parts", {"messages": user(*({"type": "text", "text": each} for each in ("<|image", "_pad|>")))}, "messages", f"has the token {PLACEHOLDER}"),
-    ("two halves beside an image", {"messages": user(PART, {"type": "text", "text": "<|image"}, {"type": "text", "text": "_pad|>"})}, "messages", "makes 2 places for images (<|image_pad|>) of 1 images"),
+    (
+        "a placeholder in two parts",
+        {"messages": user(*({"type": "text", "text": each} for each in ("<|image", "_pad|>")))},
+        "messages",
+        f"has the token {PLACEHOLDER}",
+    ),
+    (
+        "two halves beside an image",
+        {"messages": user(PART, {"type": "text", "text": "<|image"}, {"type": "text", "text": "_pad|>"})},
+        "messages",
+        "makes 2 places for images (<|image_pad|>) of 1 images",
+    ),
     ("a placeholder as input", {"input": ["a", f"a {PAD}"]}, "input", "input[1] has the token 5"),
     ("a placeholder among ids", {"input": [1, PLACEHOLDER, 2]}, "input", "has the token 5 (<|image_pad|>)"),
     ("ids as messages", {"messages": [1, PLACEHOLDER]}, "messages", "messages has the token 5"),
-    ("a placeholder in a variable", {"messages": user(PART), "chat_template_kwargs": {"a": [PAD]}}, "chat_template_kwargs", "chat_template_kwargs.a[0] has"),
-    ("a template without images", {"messages": user(PART), "chat_template": "{{ messages[0].content[0].type }}"}, "messages", "The chat template of this request (chat_template) makes 0 places for images"),
-    ("a template of one text", {"messages": user(PART), "chat_template": "{% for m in messages %}{{ m.content + 'x' }}{% endfor %}"}, "messages", "reads content as one text, without images"),
-    ("an image to continue", {"messages": user(PART), "continue_final_message": True}, "continue_final_message", "ends with an image"),
-    ("an image that is none", {"messages": user({"type": "image", "image": "data:,a"})}, "messages[0].content[0].image", "messages[0].content[0].image: "),
-    ("a forbidden address", {"messages": user({"type": "image", "image": "http://127.0.0.1/a.png"})}, "messages[0].content[0].image", "127.0.0.1"),
+    (
+        "a placeholder in a variable",
+        {"messages": user(PART), "chat_template_kwargs": {"a": [PAD]}},
+        "chat_template_kwargs",
+        "chat_template_kwargs.a[0] has",
+    ),
+    (
+        "a template without images",
+        {"messages": user(PART), "chat_template": BLIND},
+        "messages",
+        "of this request (chat_template) makes 0 places for images",
+    ),
+    (
+        "a template of one text",
+        {"messages": user(PART), "chat_template": FLAT},
+        "messages",
+        "reads content as one text, without images",
+    ),
+    (
+        "an image to continue",
+        {"messages": user(PART), "continue_final_message": True},
+        "continue_final_message",
+        "ends with an image",
+    ),
+    (
+        "an image that is none",
+        {"messages": user({"type": "image", "image": "data:,a"})},
+        "messages[0].content[0].image",
+        "messages[0].content[0].image: ",
+    ),
+    (
+        "a forbidden address",
+        {"messages": user({"type": "image", "image": "http://127.0.0.1/a.png"})},
+        "messages[0].content[0].image",
+        "127.0.0.1",
+    ),
     ("too many images", {"messages": user(*[PART] * 5)}, "messages[0].content[4].image_url", "--max-images allows 4"),
-    ("too many tokens", {"messages": user(PART, {"type": "text", "text": "water " * 250})}, "messages", "before those of its images are counted, over the limit of 256"),
-    ("too many tokens by images", {"messages": user(*[PART] * 4, {"type": "text", "text": "water " * 80})}, "messages", "100 of them for its images, over the limit of 256"),
-    ("too many tokens, though cut", {"messages": user(*[PART] * 4), "truncate_prompt_tokens": 50}, "messages", "over the limit of 50"),
-    ("too large an image", {"messages": user(PART), "mm_processor_kwargs": {"min_pixels": 10**7, "max_pixels": 10**8}}, "messages", "of them for its images, over the limit of 256"),
+    (
+        "too many tokens",
+        {"messages": user(PART, {"type": "text", "text": "water " * 250})},
+        "messages",
+        "before those of its images are counted, over the limit of 256",
+    ),
+    (
+        "too many tokens by images",
+        {"messages": user(*[PART] * 4, {"type": "text", "text": "water " * 60})},
+        "messages",
+        "100 of them for its images, over the limit of 256",
+    ),
+    (
+        "too many tokens, though cut",
+        {"messages": user(*[PART] * 4), "truncate_prompt_tokens": 50},
+        "messages",
+        "over the limit of 50",
+    ),
+    (
+        "too large an image",
+        {"messages": user(PART), "mm_processor_kwargs": {"min_pixels": 10**7, "max_pixels": 10**8}},
+        "messages",
+        "of them for its images, over the limit of 256",
+    ),
     ("an object without anything", {"input": [{}]}, "input", "input[0] has neither text nor image"),
     ("a wrong image of an object", {"input": ["a", {"image": "AAAA"}]}, "input[1].image", "input[1].image: "),
     ("pieces of images", {"input": [{"image": SQUARE}], "max_embed_len": 300}, "max_embed_len", "input has images"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("body", "param", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
@@ -178,7 +242,7 @@ def test_queries_and_documents_with_images_are_refused(vision: httpx.Client) -> 
     assert "documents[0] is an image, and only texts are compared" in error["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/reward", "/pooling", "/classify", "/tokenize"])
+@pytest.mark.parametrize("path", ["/v1/chat/reward", "/pooling", "/tokenize"])
 @pytest.mark.parametrize("kind", ["image_url", "input_image", "image", "video_url", "input_audio", "file"])
 def test_a_model_of_text_alone_refuses_everything_else(reward: httpx.Client, path: str, kind: str) -> None:
     body = {"messages": user(TEXT, {"type": kind, "image_url": SQUARE, "image": SQUARE})}
