@@ -1,15 +1,24 @@
 """From the messages of a request to one sequence: rendered by the chat template, then tokenised."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import Request
 
 from api.errors import bad_request
-from api.images import image_options
-from api.imaging import Pictured, Unexpanded, check_written, pictured, sequences_with
-from api.protocol import messages as wire
+from api.media.references import FetchedImage
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_options,
+    check_written,
+    fetched_images,
+    image_alone,
+    is_alone,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
@@ -26,17 +35,16 @@ class TokenizedConversation:
     """A conversation as a sequence.
 
     Attributes:
-        pictured: its token ids and its images.
-        text: what was tokenised; None where the caller sent token ids, or an image alone.
+        ids: int32 [n].
+        text: what was tokenised; None where the caller sent token ids.
+        images: those that stand among the tokens.
+        image_options: how they are processed.
     """
 
-    pictured: Pictured
+    ids: TokenIds
     text: str | None
-
-    @property
-    def ids(self) -> TokenIds:
-        """Its token ids, int32 [n]."""
-        return self.pictured.ids
+    images: Sequence[FetchedImage] = ()
+    image_options: ImageOptions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Conversation:
 
     Attributes:
         sequences: one.
-        text: what was tokenised, uncut, with one place for an image; None where the caller sent none.
+        text: what was tokenised, uncut; None where the caller sent token ids.
     """
 
     sequences: Sequences
@@ -66,11 +74,12 @@ async def conversation_within(
     truncation = call.truncation(side)
     limit = Limit.of(truncation, model)
     found = await tokenized_conversation(request, call, model, add_special_tokens=add_special_tokens, limit=limit)
-    if found.pictured.images:
-        options = image_options(model.images, call.mm_processor_kwargs)
-        return Conversation(sequences_with("messages", [found.pictured], options), found.text)
     texts = None if found.text is None else [found.text]
-    return Conversation(ids_within(model, "messages", [found.ids], truncation, texts), found.text)
+    if found.images:  # never cut, and known to be within the limit
+        sequences = Sequences("messages", [found.ids], images=[found.images], image_options=found.image_options)
+    else:
+        sequences = ids_within(model, "messages", [found.ids], truncation, texts)
+    return Conversation(sequences, found.text)
 
 
 async def tokenized_conversation(
@@ -86,28 +95,30 @@ async def tokenized_conversation(
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
     Args:
-        limit: of a text with far more tokens, not all come. With images, more are refused in any case.
+        limit: of a text with far more tokens, not all come. With images, too many are refused in any case.
 
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
     """
-    parsed = parse_messages(call.messages, model.tokenizer.vocab_size, takes_images=model.images is not None)
+    parsed = parse_messages(call.messages, model.tokenizer.vocab_size)
     _check(call, model.renderer)
-    options = image_options(model.images, call.mm_processor_kwargs)
+    image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
-        return TokenizedConversation(Pictured(np.asarray(parsed.values[0], dtype=np.int32)), None)
-    most = limit or Limit.of(Truncation(), model)
-    if parsed.images and model.images and model.images.placeholder_id is None:
-        check_image_alone(parsed)
-        alone = Unexpanded("messages", np.zeros(0, dtype=np.int32), parsed.images)
-        (image,) = await pictured(request, model, [alone], options, most, "")
-        return TokenizedConversation(image, None)
+        return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
+    check_images(model, parsed, call.messages)
+    if is_alone(model, parsed):
+        with timings_of(request).stage("images"):
+            images = await fetched_images(request, parsed.images)
+        return TokenizedConversation(image_alone(), None, images, image_options)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
-    check_written(model.images, call.messages, "messages")
-    check_written(model.images, call.chat_template_kwargs, "chat_template_kwargs")
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
     timings, tokenizer = timings_of(request), model.tokenizer
+    images = []
+    if parsed.images:
+        with timings.stage("images"):
+            images = await fetched_images(request, parsed.images)
     with timings.stage("tokenize"):
         text = await renderer.render(
             parsed.messages,
@@ -116,34 +127,20 @@ async def tokenized_conversation(
             variables=call.chat_template_kwargs,
             template=call.chat_template,
         )
-        if model.images:
-            text = model.images.with_placeholders(text)
+        if images:
+            text = placeholders_in(text, model)
         timings.characters += len(text)
 
-        def encoded() -> tuple[TokenIds, bool]:
-            within = most if parsed.images else limit
-            shortened = tokenizer.shortened(text, within.tokens, within.side) if within else text
+        def encoded() -> TokenIds:
+            # Of a text with images all is needed, to find their places in.
+            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit and not images else text
             (ids,) = tokenizer.encode_rendered([shortened], add_special_tokens)
-            return ids, len(shortened) == len(text)
+            return ids
 
-        ids, whole = await model.aside(len(text), encoded)
-    if not parsed.images:
-        return TokenizedConversation(Pictured(ids), text)
-    unexpanded = Unexpanded("messages", ids, parsed.images, whole)
-    template = renderer.described(call.chat_template)
-    (found,) = await pictured(request, model, [unexpanded], options, most, template)
-    return TokenizedConversation(found, text)
-
-
-def check_image_alone(parsed: wire.Conversation) -> None:
-    """Refuses a conversation that is more than one image, for a model that embeds an image by itself."""
-    if len(parsed.images) != 1 or len(parsed.messages) != 1 or len(parsed.messages[0]["content"]) != 1:
-        raise bad_request(
-            "This model embeds an image by itself, and a text by itself: send one message with one image and nothing "
-            "else, or a text as input.",
-            "messages",
-            "unsupported_content",
-        )
+        ids = await model.aside(len(text), encoded)
+        if images:
+            ids = with_images(model, ids, images, image_options, limit or Limit.of(Truncation(), model))
+        return TokenizedConversation(ids, text, images, image_options)
 
 
 def _check(call: ConversationRequest, renderer: Renderer) -> None:

@@ -4,7 +4,7 @@ from fastapi import Request
 
 from api.conversing import conversation_within
 from api.documents import documents_within
-from api.images import image_options
+from api.picturing import check_options
 from api.protocol.common import InputRequest
 from api.protocol.documents import Documents, parse_input
 from api.protocol.inputs import Inputs, Texts
@@ -15,7 +15,7 @@ from api.state import timings_of
 
 def inputs_of(call: InputRequest, model: ServedModel) -> Inputs | Documents:
     """What `input` has, of a request without messages; raises a 400 that names what is wrong with one."""
-    return parse_input(call.input, model.tokenizer.vocab_size, takes_images=model.images is not None)
+    return parse_input(call.input, model.tokenizer.vocab_size)
 
 
 async def sequences_of(
@@ -52,7 +52,7 @@ async def sequences_of(
             prompt=prompt,
             options=call.mm_processor_kwargs,
         )
-    image_options(model.images, call.mm_processor_kwargs)
+    check_options(model, call.mm_processor_kwargs)
     if not isinstance(inputs, Texts):
         return ids_within(model, "input", inputs.values, truncation)
     return await texts_within(

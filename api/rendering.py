@@ -109,12 +109,6 @@ class Renderer:
         self._own = origin_of(template) if template else None
         self._special_tokens = special_tokens
 
-    def described(self, template: str | None = None) -> str:
-        """What messages call the template that renders: the caller's own, if it brings one, else the checkpoint's."""
-        origin = self._own if template is None else _callers_origin(template)
-        assert origin
-        return f"{origin.name} ({origin.file})"
-
     async def render(
         self,
         messages: Sequence[Message],

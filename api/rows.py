@@ -10,11 +10,21 @@ import numpy as np
 from fastapi import Request
 
 from api.answering import failure_error
-from api.conversing import check_image_alone, check_steps, check_template, check_variables
+from api.conversing import check_steps, check_template, check_variables
 from api.errors import ApiError, bad_request
-from api.images import image_options
-from api.imaging import Unexpanded, check_no_placeholders, check_written, pictured, sequences_with
-from api.media.references import ImageReference
+from api.media.references import FetchedImage, ImageReference
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_no_places,
+    check_options,
+    check_written,
+    fetched_images,
+    image_alone,
+    is_alone,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
 from api.protocol.rows import RowsRequest, RowTask, error_entry
@@ -24,15 +34,14 @@ from api.serving import ServedModel
 from api.state import state_of, timings_of
 from pooling.pooler_config import Activation
 from pooling.tokenizing import TokenIds
-from pooling.vision.processors import ImageOptions
 from scheduler.messages import Failure, Result
 
 TOGETHER = 64
 """Conversations that a template's process gets at once, and rows that are compared without a pause: some 10 ms of work,
 for which others wait."""
 
-FETCHED_TOGETHER = 8
-"""Rows whose images are fetched at the same time."""
+FETCHED_TOGETHER = 16
+"""Rows whose images are fetched at once."""
 
 MAX_DOCUMENTS = 16_384
 """In all rows of a call: each becomes an item of the queue, and a few megabytes of JSON could hold millions."""
@@ -73,8 +82,8 @@ class _Single:
     text: str | None = None
     ids: TokenIds | None = None
     error: ApiError | None = field(default=None)
-    images: Sequence[ImageReference] = ()
-    counted: bool = True
+    named: Sequence[ImageReference] = ()
+    images: Sequence[FetchedImage] = ()
 
 
 async def prepared_rows(request: Request, call: RowsRequest, model: ServedModel) -> list[Prepared]:
@@ -105,79 +114,24 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
     truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
     limit = Limit.of(truncation, model)
     check_variables(call.chat_template_kwargs)
-    check_written(model.images, call.chat_template_kwargs, "chat_template_kwargs")
-    options = image_options(model.images, call.mm_processor_kwargs)
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
+    options = check_options(model, call.mm_processor_kwargs)
     finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
     timings = timings_of(request)
     with timings.stage("tokenize"):
         singles = await model.aside(
             len(rows) * ROW_CHARACTERS, lambda: [_single(row, model, call.task) for row in rows]
         )
+        await _fetch(request, singles)
         await _render(model, singles, call.chat_template_kwargs)
         characters = sum(len(single.text) for single in singles if single.text is not None)
         timings.characters += characters
 
-        def tokenized() -> list[Prepared | None]:
+        def tokenized() -> list[Prepared]:
             _tokenize(model, singles, call.add_special_tokens, limit)
-            return [
-                None if single.images and single.error is None else _within(model, single, truncation, limit, finish)
-                for single in singles
-            ]
+            return [_within(model, single, truncation, limit, finish, options) for single in singles]
 
-        found = await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
-    waiting = [single for single, row in zip(singles, found, strict=True) if row is None]
-    pictures = iter(await _pictured_rows(request, model, waiting, options, limit, finish) if waiting else ())
-    return [next(pictures) if row is None else row for row in found]
-
-
-async def _pictured_rows(
-    request: Request,
-    model: ServedModel,
-    singles: Sequence[_Single],
-    options: ImageOptions,
-    limit: Limit,
-    finish: Finish,
-) -> list[Prepared]:
-    """Rows with images, of which a few at once are fetched: a row may have as many as a request.
-
-    Raises:
-        ApiError: 413, the images of all rows together are larger than those of a request may be.
-    """
-    media = state_of(request).options
-    most, size = media.max_images * media.max_image_bytes, 0
-    found: list[Prepared] = []
-    for begin in range(0, len(singles), FETCHED_TOGETHER):
-        group = singles[begin : begin + FETCHED_TOGETHER]
-        rows = await asyncio.gather(*(_pictured(request, model, each, options, limit, finish) for each in group))
-        found += rows
-        images = [image for row in rows if isinstance(row, Row) for of in row.sequences.images for image in of]
-        size += sum(len(image.data) for image in images)
-        if size > most:
-            raise ApiError(
-                413,
-                f"rows have images of more than {most} bytes together, the most of one call (--max-images times "
-                "--max-image-bytes): send fewer rows at once.",
-                param="rows",
-                code="request_too_large",
-            )
-    return found
-
-
-async def _pictured(
-    request: Request, model: ServedModel, single: _Single, options: ImageOptions, limit: Limit, finish: Finish
-) -> Prepared:
-    assert single.ids is not None
-    unexpanded = Unexpanded("messages", single.ids, single.images, single.counted)
-    template = model.renderer.described() if model.renderer.has_template else ""
-    try:
-        found = await pictured(request, model, [unexpanded], options, limit, template)
-        check_steps(found[0].ids, model)
-    except ApiError as error:
-        # A server that is busy is no fault of the row's.
-        if error.status >= 500:
-            raise
-        return error
-    return Row(sequences_with("messages", found, options), finish, single.text)
+        return await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
 
 
 async def _all_compared(
@@ -214,7 +168,7 @@ async def _compared(
         values = _object(row)
         group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
         made = await comparison(request, model, [group], truncation)
-        check_no_placeholders(model, made.sequences)
+        check_no_places(model, made.sequences)
     except ApiError as error:
         # A server that is busy is no fault of the row's.
         if error.status >= 500:
@@ -256,16 +210,14 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
             # Texts that are embedded have the checkpoint's prompt before them, as on /v1/embeddings.
             prompt = model.prompt(None) if task is RowTask.EMBED else ""
             return _Single(text=prompt + nonempty_text(values["text"], "text"))
-        reader = model.images
-        parsed = parse_messages(values["messages"], model.tokenizer.vocab_size, takes_images=reader is not None)
+        parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
-        if reader and reader.placeholder_id is None and parsed.images:
-            check_image_alone(parsed)
-            return _Single(ids=np.zeros(0, dtype=np.int32), images=parsed.images)
+        check_images(model, parsed, values["messages"])
+        if is_alone(model, parsed):
+            return _Single(ids=image_alone(), named=parsed.images)
         check_template(model)
-        check_written(reader, values["messages"], "messages")
-        return _Single(messages=parsed.messages, images=parsed.images)
+        return _Single(messages=parsed.messages, named=parsed.images)
     except ApiError as error:
         return _Single(error=error)
 
@@ -276,9 +228,40 @@ def _object(row: object) -> Mapping[str, Any]:
     return row
 
 
+async def _fetch(request: Request, singles: Sequence[_Single]) -> None:
+    """Fetches the images of rows; a row whose image is not to be had is wrong, and no other.
+
+    Raises:
+        ApiError: 413, the images of all rows are more than may be kept at once.
+        Rehearsed: it was only asked whether the call could run.
+    """
+    waiting = [single for single in singles if single.named]
+    most = state_of(request).options.media_cache_mb * 1024 * 1024
+    size = 0
+    for begin in range(0, len(waiting), FETCHED_TOGETHER):
+        group = waiting[begin : begin + FETCHED_TOGETHER]
+        found = await asyncio.gather(*(fetched_images(request, each.named) for each in group), return_exceptions=True)
+        for single, images in zip(group, found, strict=True):
+            if isinstance(images, ApiError) and images.status < 500:
+                single.error = images
+            elif isinstance(images, BaseException):
+                raise images
+            else:
+                single.images = images
+                size += sum(len(image.data) for image in images)
+        if size > most:
+            raise ApiError(
+                413,
+                f"rows have images of more than {most} bytes together, and no more are kept at once "
+                "(--media-cache-mb): send fewer rows.",
+                param="rows",
+                code="request_too_large",
+            )
+
+
 async def _render(model: ServedModel, singles: Sequence[_Single], variables: Mapping[str, Any] | None) -> None:
     """Makes texts of messages, many at once; where the template refuses one of many, one by one."""
-    waiting = [single for single in singles if single.messages is not None]
+    waiting = [single for single in singles if single.messages is not None and single.error is None]
     for begin in range(0, len(waiting), TOGETHER):
         group = waiting[begin : begin + TOGETHER]
         try:
@@ -309,28 +292,41 @@ def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | Non
     tokenizer = model.tokenizer
     for rendered in (True, False):
         group = [each for each in singles if each.text is not None and (each.messages is not None) == rendered]
-        if rendered and model.images:
-            for single in group:
-                single.text = model.images.with_placeholders(single.text or "")
-        texts = [tokenizer.shortened(each.text or "", limit.tokens, limit.side) for each in group]
+        texts = [
+            placeholders_in(each.text or "", model)
+            if each.images
+            else tokenizer.shortened(each.text or "", limit.tokens, limit.side)
+            for each in group
+        ]
         adds = (not rendered) if framed is None else framed
         found = tokenizer.encode_rendered(texts, adds) if rendered else tokenizer.encode(texts, adds)
-        for single, ids, text in zip(group, found, texts, strict=True):
-            single.ids, single.counted = ids, len(text) == len(single.text or "")
+        for single, ids in zip(group, found, strict=True):
+            single.ids = ids
 
 
-def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: Limit, finish: Finish) -> Prepared:
+def _within(
+    model: ServedModel,
+    single: _Single,
+    truncation: Truncation,
+    limit: Limit,
+    finish: Finish,
+    options: ImageOptions,
+) -> Prepared:
     if single.error is not None:
         return single.error
     assert single.ids is not None
     name = "text" if single.messages is None and single.text is not None else "messages"
     try:
-        if 0 < len(single.ids) <= limit.tokens:
+        if single.images:
+            alone = single.messages is None
+            ids = single.ids if alone else with_images(model, single.ids, single.images, options, limit)
+            sequences = Sequences(name, [ids], images=[single.images], image_options=options)
+        elif 0 < len(single.ids) <= limit.tokens:
             sequences = Sequences(name, [single.ids])
         else:
             texts = None if single.text is None else [single.text]
             sequences = ids_within(model, name, [single.ids], truncation, texts)
-        check_no_placeholders(model, sequences)
+        check_no_places(model, sequences)
         check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error

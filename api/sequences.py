@@ -1,8 +1,9 @@
 """The token sequences of a request, brought within the model's limit: refused or cut."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as attribute
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from api.media.references import FetchedImage
 from api.serving import ServedModel
 from api.timings import Timings
 from pooling.tokenizing import EncodedPair, Side, TokenIds
-from pooling.vision.processors import ImageOptions
 
 MODEL_MAXIMUM = -1
 """As a number of tokens to cut to: as many as the model takes."""
@@ -47,9 +47,8 @@ class Sequences:
         second_from: for each, where the second text of a pair begins as another segment, or None; empty without pairs.
         cut: how many were longer than the limit and were cut.
         cut_places: which, as far as they are not pairs.
-        images: of each, in the order of their places; empty where none has any.
-        image_tokens: how many of all tokens are those of images.
-        image_options: how images are processed other than the checkpoint says.
+        images: of each sequence; empty where none has any.
+        image_options: how they are processed.
     """
 
     field: str
@@ -58,31 +57,12 @@ class Sequences:
     cut: int = 0
     cut_places: Sequence[int] = ()
     images: Sequence[Sequence[FetchedImage]] = ()
-    image_tokens: int = 0
-    image_options: ImageOptions = attribute(default_factory=dict)
+    image_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """Of all together."""
         return sum(map(len, self.ids))
-
-    @classmethod
-    def joined(cls, field: str, parts: Sequence["Sequences"]) -> "Sequences":
-        """Those of several inputs as those of one request; options of images are the same for all.
-
-        Args:
-            field: where they come from together.
-        """
-        pictured = next((part for part in parts if part.images), None)
-        return cls(
-            field,
-            [ids for part in parts for ids in part.ids],
-            [second for part in parts for second in part.second_from or [None] * len(part.ids)],
-            cut=sum(part.cut for part in parts),
-            images=[each for part in parts for each in part.images or [()] * len(part.ids)] if pictured else (),
-            image_tokens=sum(part.image_tokens for part in parts),
-            image_options=pictured.image_options if pictured else {},
-        )
 
     def place(self, index: int) -> str:
         """How a message to the caller names one of them."""
@@ -129,23 +109,6 @@ class Limit:
         return bad_request(
             f"{place} has {count}, over this model's {self.tokens} (--max-model-len): shorten it, "
             f"or send {self.remedy} to have it cut.",
-            _field(place),
-            "context_length_exceeded",
-        )
-
-    def no_room(self, place: str, tokens: int, image_tokens: int | None = None) -> ApiError:
-        """The 400 for a sequence with images over the limit. It is never cut: a cut could go through an image.
-
-        Args:
-            image_tokens: how many of the tokens are those of images; None: they are not counted yet.
-        """
-        if image_tokens is None:
-            count = f"{tokens} tokens or more before those of its images are counted"
-        else:
-            count = f"{tokens} tokens, {image_tokens} of them for its images"
-        return bad_request(
-            f"{place} has {count}, over the limit of {self.tokens} (--max-model-len, or where the request cuts): with "
-            "images it is not cut, so shorten the text, or send fewer images, or smaller ones (mm_processor_kwargs).",
             _field(place),
             "context_length_exceeded",
         )

@@ -9,7 +9,6 @@ from typing import Any, Self, TypeVar
 
 from api.callers import Caller
 from api.errors import ApiError, LaunchError
-from api.images import ImageReader
 from api.options import Options
 from api.pairing import Pairing, pairing_of
 from api.rendering import Renderer, Sandbox
@@ -19,6 +18,7 @@ from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
 from pooling.tokenizing import Side, TokenIds, Tokenizer
+from pooling.vision.processors import ImageProcessor, read_image_processor
 from scheduler.keys import ModelKeys
 
 INLINE_CHARACTERS = 2_000
@@ -44,8 +44,9 @@ def checkpoint_directory(options: Options) -> Path:
     try:
         directory = local_checkpoint(options.model, options.revision, options.cache_dir)
         spec = resolve_spec(directory, model_options(options))
-        ImageReader.of(spec, Tokenizer.from_spec(spec))
+        Tokenizer.from_spec(spec)
         read_chat_template(directory)
+        read_image_processor(spec)
         for module in spec.dense:
             verify_weights(module.directory)
     except PoolingError as error:
@@ -121,8 +122,8 @@ class ServedModel:
         special_tokens: how many the tokenizer puts around a text.
         renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
-        images: how it takes images; None for a model of text alone.
         threads: where longer texts are rendered and tokenised.
+        image_processor: how many tokens images have; None for a model of text alone.
     """
 
     name: str
@@ -135,8 +136,8 @@ class ServedModel:
     special_tokens: int
     renderer: Renderer
     pairing: Pairing | None
-    images: ImageReader | None
     threads: ThreadPoolExecutor
+    image_processor: ImageProcessor | None = None
 
     @classmethod
     def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
@@ -161,8 +162,8 @@ class ServedModel:
                 takes_templates=served.options.trust_request_chat_template,
             ),
             pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
-            images=ImageReader.of(spec, tokenizer),
             threads=ThreadPoolExecutor(2, "tokenize"),
+            image_processor=read_image_processor(spec),
         )
 
     @property

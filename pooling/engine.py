@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, Self
 
@@ -212,6 +212,7 @@ class Engine:
 
     def _computed(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
         results: dict[int, Rows] = {}
+        inputs = [self._as_sequence(given) for given in inputs]
         for chunk in chunks_by_length([len(given.ids) for given in inputs], self.chunk_tokens):
             taken = [inputs[position] for position in chunk]
             batch = PackedBatch.of(
@@ -223,6 +224,11 @@ class Engine:
             for position, each, rows in zip(chunk, taken, np.split(found, ends[:-1]), strict=True):
                 results[position] = self._finished(rows, each)
         return [results[position] for position in range(len(inputs))]
+
+    def _as_sequence(self, given: PoolingInput) -> PoolingInput:
+        """An input with the ids that are computed for it: some models cut texts, or fill them up."""
+        ids = given.ids if given.images else self._model.sequence(given.ids)
+        return given if ids is given.ids else replace(given, ids=ids)
 
     def _kinds(self, inputs: Sequence[PoolingInput]) -> list[PoolingType] | None:
         """How each input is pooled; None where all are as the model says, which is the rule."""

@@ -28,18 +28,6 @@ _LONGEST_US = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class ImageUse:
-    """An image in a sequence.
-
-    `digest` is the SHA-256 of its file, which lies in Redis as a blob; `width` and `height` are in pixels, upright.
-    """
-
-    digest: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
     """One sequence to pool: the unit of queueing.
 
@@ -49,8 +37,8 @@ class Item:
     `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
     are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
-    `images` are those of the sequence, in order: `ids` has the model's placeholder once for each token of each.
-    `image_options` is the canonical JSON of how they are processed other than the checkpoint says, b"" for not at all.
+    `images` are the SHA-256 of its images' files, which `scheduler.blobs` keeps; `image_options`, JSON, says how they
+    are processed, b"" as the model does.
     """
 
     request_id: str
@@ -66,7 +54,7 @@ class Item:
     pooling_type: str | None = None
     activation: str | None = None
     weight: int = 1
-    images: tuple[ImageUse, ...] = ()
+    images: tuple[bytes, ...] = ()
     image_options: bytes = b""
 
     @property
@@ -79,9 +67,19 @@ class Item:
         pooling = (self.dimensions, self.normalize, self.second_from)
         order = (self.priority, self.tenant, self.deadline_ms)
         overrides = (self.pooling_type, self.activation)
-        images = [(each.digest, each.width, each.height) for each in self.images]
-        fields = (self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight)
-        packed: bytes = msgpack.packb([*fields, images, self.image_options])
+        fields: list[object] = [
+            self.request_id,
+            self.index,
+            self.ids,
+            self.created_ms,
+            *pooling,
+            *order,
+            *overrides,
+            self.weight,
+        ]
+        if self.images:
+            fields += [self.images, self.image_options]
+        packed: bytes = msgpack.packb(fields)
         return packed
 
     @classmethod
@@ -93,7 +91,7 @@ class Item:
         """
         fields = msgpack.unpackb(data)
         if len(fields) > 13:
-            fields[13] = tuple(ImageUse(*each) for each in fields[13])
+            fields[13] = tuple(fields[13])
         return cls(*fields[:15])
 
 

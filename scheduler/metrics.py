@@ -27,7 +27,7 @@ BATCH_SEQUENCES = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "millpond_stage_seconds",
-    "Seconds in each stage of a request's way: tokenize, queued, forward, commit, wait, reply.",
+    "Seconds in each stage of a request's way: tokenize, images, queued, forward, commit, wait, reply.",
     ["model", "stage"],
     buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60],
 )

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
-from api.protocol.common import WireRequest
+from api.protocol.common import PART_SCHEMA, WireRequest
 from api.protocol.documents import Document, Documents, parts_document, texts_or_documents
 from api.protocol.inputs import MAX_INPUTS, Texts, check_count, kind_of, nonempty_text
-from api.protocol.parts import PART_SCHEMAS, image_at
+from api.protocol.messages import image_at
 from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
 
@@ -25,7 +25,7 @@ EXAMPLE: JsonDict = {
 
 _PARTS: JsonDict = {
     "type": "object",
-    "properties": {"content": {"type": "array", "minItems": 1, "items": {"anyOf": list(PART_SCHEMAS)}}},
+    "properties": {"content": {"type": "array", "minItems": 1, "items": PART_SCHEMA}},
     "required": ["content"],
 }
 
@@ -136,11 +136,11 @@ class EmbedRequest(WireRequest):
             case "texts":
                 return Texts([nonempty_text(value, place) for value, place in each_with_place])
             case "images":
-                return Documents([Document([image_at(value, place)]) for value, place in each_with_place])
+                return Documents([Document.of_image(image_at(value, place)) for value, place in each_with_place])
             case _:
                 return texts_or_documents(
                     [
-                        parts_document(value.get("content") if isinstance(value, dict) else None, place, takes_images)
+                        parts_document(value.get("content") if isinstance(value, dict) else None, place)
                         for value, place in each_with_place
                     ]
                 )

@@ -7,7 +7,6 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
-from api.protocol.parts import PART_SCHEMAS
 from api.sequences import Truncation
 from pooling.tokenizing import Side
 
@@ -68,11 +67,28 @@ class PoolingRequest(WireRequest):
             )
 
 
+PART_SCHEMA: JsonDict = {
+    "type": "object",
+    "properties": {
+        "type": {"enum": ["text", "image_url", "input_image", "image"]},
+        "text": {"type": "string"},
+        "image_url": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"url": {"type": "string"}, "detail": {"type": "string"}}},
+            ]
+        },
+        "image": {"type": "string"},
+    },
+    "required": ["type"],
+}
+"""What OpenAPI says of a part of content."""
+
 _MESSAGE = {
     "type": "object",
     "properties": {
         "role": {"type": "string"},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": list(PART_SCHEMAS)}}]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}]},
     },
     "required": ["role"],
 }
@@ -106,7 +122,9 @@ class ConversationRequest(PoolingRequest):
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
     mm_processor_kwargs: dict[str, Any] | None = Field(
-        None, description="How images are processed, of models that take them; a model of text alone uses none of it."
+        None,
+        description="How images are processed, of models that take them: image_size, min_pixels, max_pixels, size; not "
+        "used by others.",
     )
 
 

@@ -1,38 +1,54 @@
 """Inputs that may have images: Jina's `{"text": ...}` and `{"image": ...}`, and Cohere's lists of parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from api.errors import bad_request
 from api.media.references import ImageReference
 from api.protocol.inputs import MAX_INPUTS, Inputs, Texts, check_count, kind_of, nonempty_text, parse_inputs
-from api.protocol.messages import IMAGE_PART, Message
-from api.protocol.parts import Part, field_of, image_at, read_part
+from api.protocol.messages import Message, image_at, read_part
 
 JINA_KEYS = ("text", "image")
 
 
 @dataclass(frozen=True)
 class Document:
-    """What is embedded as one: texts and images in order."""
+    """What is embedded as one.
 
-    parts: Sequence[Part]
+    Attributes:
+        parts: texts and images in order, as templates read them.
+        images: what the parts `{"type": "image"}` name, in order.
+    """
+
+    parts: Sequence[Mapping[str, Any]]
+    images: Sequence[ImageReference] = ()
+
+    @classmethod
+    def of_text(cls, text: str) -> "Document":
+        """One of a text alone."""
+        return cls([{"type": "text", "text": text}])
+
+    @classmethod
+    def of_image(cls, image: ImageReference, text: str | None = None) -> "Document":
+        """One of an image, and of a text behind it."""
+        parts: list[dict[str, Any]] = [{"type": "image"}]
+        return cls(parts if text is None else [*parts, {"type": "text", "text": text}], [image])
 
     @property
-    def images(self) -> list[ImageReference]:
+    def texts(self) -> list[str]:
         """Those in it, in order."""
-        return [part for part in self.parts if isinstance(part, ImageReference)]
+        return [part["text"] for part in self.parts if "text" in part]
 
     @property
     def text(self) -> str:
         """Its texts, joined by line breaks."""
-        return "\n".join(part for part in self.parts if isinstance(part, str))
+        return "\n".join(self.texts)
 
     @property
     def message(self) -> Message:
         """The document as what a user says, for a chat template."""
-        parts = [{"type": "text", "text": part} if isinstance(part, str) else IMAGE_PART for part in self.parts]
-        return {"role": "user", "content": parts}
+        return {"role": "user", "content": list(self.parts)}
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,8 @@ class Documents:
     values: Sequence[Document]
 
 
-def parse_input(value: object, vocabulary_size: int, *, takes_images: bool) -> Inputs | Documents:
+def parse_input(value: object, vocabulary_size: int) -> Inputs | Documents:
     """The inputs of `/v1/embeddings` and its like: as of `parse_inputs`, and lists with Jina's objects among texts.
-
-    Args:
-        takes_images: whether the model does.
 
     Raises:
         ApiError: 400 that says which of them is wrong and why.
@@ -54,7 +67,7 @@ def parse_input(value: object, vocabulary_size: int, *, takes_images: bool) -> I
     if not isinstance(value, list) or len(value) > MAX_INPUTS or not any(isinstance(each, dict) for each in value):
         return parse_inputs(value, vocabulary_size)
     check_count(value, "input")
-    return texts_or_documents([_jina(each, f"input[{place}]", takes_images) for place, each in enumerate(value)])
+    return texts_or_documents([_jina(each, f"input[{place}]") for place, each in enumerate(value)])
 
 
 def texts_or_documents(documents: Sequence[Document]) -> Texts | Documents:
@@ -64,9 +77,9 @@ def texts_or_documents(documents: Sequence[Document]) -> Texts | Documents:
     return Texts([each.text for each in documents])
 
 
-def _jina(value: object, place: str, takes_images: bool) -> Document:
+def _jina(value: object, place: str) -> Document:
     if isinstance(value, str):
-        return Document([nonempty_text(value, place)])
+        return Document.of_text(nonempty_text(value, place))
     if not isinstance(value, dict):
         raise bad_request(
             f'{place} is {kind_of(value)}; beside objects it must be one, like {{"text": ...}} or {{"image": ...}}, or '
@@ -79,13 +92,10 @@ def _jina(value: object, place: str, takes_images: bool) -> Document:
         raise bad_request(
             f"{place} has neither text nor image: send one of them, or both.", "input", "unsupported_content"
         )
-    if "image" in given and not takes_images:
-        raise bad_request(
-            f"{place} is an image, and this model takes text only: leave it out.", "input", "unsupported_content"
-        )
-    image: list[Part] = [_jina_image(given["image"], f"{place}.image")] if "image" in given else []
-    text: list[Part] = [nonempty_text(given["text"], f"{place}.text")] if "text" in given else []
-    return Document([*image, *text])
+    text = nonempty_text(given["text"], f"{place}.text") if "text" in given else None
+    if "image" in given:
+        return Document.of_image(_jina_image(given["image"], f"{place}.image"), text)
+    return Document.of_text(text or "")
 
 
 def _jina_image(value: object, place: str) -> ImageReference:
@@ -94,7 +104,7 @@ def _jina_image(value: object, place: str) -> ImageReference:
     return found if ":" in found.url else ImageReference(f"data:;base64,{found.url}", place)
 
 
-def parts_document(content: object, place: str, takes_images: bool) -> Document:
+def parts_document(content: object, place: str) -> Document:
     """The document of Cohere's `content`.
 
     Args:
@@ -107,12 +117,14 @@ def parts_document(content: object, place: str, takes_images: bool) -> Document:
         raise bad_request(
             f'{place} must be an object like {{"content": [{{"type": "text", "text": "..."}}]}}, with one part at '
             "least.",
-            field_of(place),
+            place.partition("[")[0],
             "invalid_type",
         )
+    images: list[ImageReference] = []
     parts = []
     for index, each in enumerate(content):
-        spot = f"{place}.content[{index}]"
-        part = read_part(each, spot, takes_images)
-        parts.append(nonempty_text(part, f"{spot}.text") if isinstance(part, str) else part)
-    return Document(parts)
+        part = read_part(each, f"{place}.content[{index}]", images)
+        if "text" in part:
+            nonempty_text(part["text"], f"{place}.content[{index}].text")
+        parts.append(part)
+    return Document(parts, images)

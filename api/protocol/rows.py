@@ -60,7 +60,7 @@ class RowsRequest(PoolingRequest):
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
     mm_processor_kwargs: dict[str, Any] | None = Field(
-        None, description="How images in messages are processed, of models that take them."
+        None, description="How the images of messages are processed, as on /v1/embeddings."
     )
     render_only: StrictBool = Field(False, description="Nothing is computed: the reply has each row's text and tokens.")
 

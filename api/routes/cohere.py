@@ -6,7 +6,7 @@ from api.body import read_json
 from api.documents import documents_within
 from api.embedding import check_embeds, check_types, embedded, stacked
 from api.errors import bad_request
-from api.images import image_options
+from api.picturing import check_options, image_tokens
 from api.prompting import prompt_for
 from api.protocol.cohere import IMAGE, EmbedReply, EmbedRequest, embed_response
 from api.protocol.inputs import Texts
@@ -31,10 +31,10 @@ async def embed(request: Request) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.output_dimension, "output_dimension")
     check_types(model, call.types, call.output_dimension, "embedding_types")
-    given, timings = call.read(model.images is not None), timings_of(request)
+    given, timings = call.read(model.image_processor is not None), timings_of(request)
     prompt = "" if call.input_type == IMAGE else prompt_for(model, call.input_type, "input_type")
     truncation = call.truncation(model.spec.max_model_len)
-    image_options(model.images, call.mm_processor_kwargs)
+    check_options(model, call.mm_processor_kwargs)
     if isinstance(given, Texts):
         sequences = await texts_within(timings, model, call.source, given.values, truncation, prompt=prompt)
     else:
@@ -58,7 +58,7 @@ async def embed(request: Request) -> Response:
         sequences.tokens,
         timings.cut,
         sum(map(len, sequences.images)),
-        sequences.image_tokens,
+        image_tokens(model, sequences),
     )
     return Response(body, media_type="application/json")
 

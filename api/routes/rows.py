@@ -90,7 +90,14 @@ async def _pooled(request: Request, call: RowsRequest, model: ServedModel, rows:
     good = [row for row in rows if isinstance(row, Row)]
     results: list[Result] = []
     if good:
-        sequences = Sequences.joined("rows", [row.sequences for row in good])
+        sequences = Sequences(
+            "rows",
+            [ids for row in good for ids in row.sequences.ids],
+            [second for row in good for second in row.sequences.second_from or [None] * len(row.sequences.ids)],
+            cut=sum(row.sequences.cut for row in good),
+            images=[images for row in good for images in row.sequences.images or [()] * len(row.sequences.ids)],
+            image_options=next((row.sequences.image_options for row in good if row.sequences.images), {}),
+        )
         results = await pooled_each(
             request,
             PoolingCall(

@@ -17,9 +17,6 @@ CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Names under which a message's reasoning is sent; templates read the first one, some the second."""
 
-NO_PLACE = "unsupported_content"
-"""The code of a refusal for images that a template has no place for."""
-
 LONGEST_REASON = 500
 """Characters of a template's own words that a caller gets to see."""
 
@@ -63,11 +60,7 @@ class Template:
             return {**message, "content": _parts(content)}
         if isinstance(content, list) and not self._takes_parts:
             if any("text" not in part for part in content):
-                raise Refusal(
-                    f"{self._origin.name} ({self._origin.file}) reads content as one text, without images.",
-                    "messages",
-                    NO_PLACE,
-                )
+                raise Refusal(f"{self._origin.name} reads texts only, and the messages have an image.", "messages")
             return {**message, "content": "\n".join(part["text"] for part in content)}
         return message
 
@@ -155,8 +148,7 @@ def _marked(message: Message) -> Message:
     *before, last = content
     if "text" not in last:
         raise Refusal(
-            "continue_final_message is true, but the last message ends with an image, which nobody continues: leave it "
-            "out.",
+            "continue_final_message is true, but the last message ends with an image: leave it out.",
             "continue_final_message",
         )
     return {**message, "content": [*before, {**last, "text": last["text"] + CONTINUE_HERE}]}

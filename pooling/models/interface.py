@@ -11,6 +11,7 @@ from pooling.layers.attention import AttentionIndex, AttentionPlan
 from pooling.layers.layer import Layer
 from pooling.models.heads import new_head
 from pooling.models.images import ImageRows
+from pooling.packed import TokenIds
 from pooling.pooler_config import PoolingType
 from pooling.vision.processors import PreparedImage
 
@@ -64,6 +65,10 @@ class PoolingModel(Layer):
     def image_rows(self, images: Sequence[PreparedImage]) -> ImageRows:
         """What the vision tower makes of images, packed end to end in their order; of models that take images."""
         raise NotImplementedError
+
+    def sequence(self, ids: TokenIds) -> TokenIds:
+        """What the model computes for a text of these ids, int32 [n]: they themselves, unless a family says otherwise."""
+        return ids
 
     def ignores(self, name: str) -> bool:
         """Whether pooling does not need a tensor of this name, given without its prefix."""

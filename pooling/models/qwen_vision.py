@@ -1,4 +1,4 @@
-"""What the vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL share: packed patches of images of any size.
+"""What the vision towers of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and ERNIE 4.5 VL share: packed patches of any images.
 
 Layers are named as checkpoints name them. Reference: transformers.models.qwen2_vl.modeling_qwen2_vl.
 """
@@ -107,9 +107,10 @@ class PatchMerger(Layer):
         return self.second(self.activation(self.first(self.ln_q(x).reshape([-1, self.block_width]))))
 
 
-def vision_plan(hidden: int, heads: int) -> AttentionPlan:
-    """Patches see each other both ways, and are turned by their row and column."""
-    return AttentionPlan.of_rank(heads, heads, {KIND: AttentionKind(rotary=axial(hidden // heads))}, rotated=True)
+def vision_plan(hidden: int, heads: int, base: float = 10_000.0) -> AttentionPlan:
+    """Patches see each other both ways, and are turned by their row and column; `base` is the rotary embedding's."""
+    rotary = axial(hidden // heads, base)
+    return AttentionPlan.of_rank(heads, heads, {KIND: AttentionKind(rotary=rotary)}, rotated=True)
 
 
 def vision_index(

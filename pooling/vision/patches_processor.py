@@ -70,9 +70,10 @@ class PatchesProcessor:
             kind, self._smart_resize = cast("Any", of_qwen.Qwen2VLImageProcessorPil), of_qwen.smart_resize
         given = {name: configuration[name] for name in SETTINGS if configuration.get(name) is not None}
         if ernie:
-            # Baidu's own files state the bounds apart, as Qwen's first ones do.
-            bounds = {MOST_OF_SIZE: given.pop(MOST, None), LEAST_OF_SIZE: given.pop(LEAST, None)}
-            given[SIZE] = dict(kind.size) | dict(given.get(SIZE, {})) | {k: v for k, v in bounds.items() if v}
+            # Baidu's own files state other bounds, by which neither FastDeploy nor transformers goes.
+            bounds = {name: given.get(SIZE, {}).get(name) for name in (LEAST_OF_SIZE, MOST_OF_SIZE)}
+            given[SIZE] = dict(kind.size) | {name: bound for name, bound in bounds.items() if bound is not None}
+            given = {name: value for name, value in given.items() if name not in (LEAST, MOST)}
         self._processor = kind(**given)
         self.patch = int(self._processor.patch_size)
         self.merge = int(self._processor.merge_size)

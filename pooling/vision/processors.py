@@ -7,6 +7,7 @@ the number of tokens of an image of a size; a worker makes the patches of its pi
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +68,8 @@ def read_image_processor(spec: ModelSpec) -> ImageProcessor | None:
     kind = spec.architecture.family.images
     if kind is None or spec.vision is None:
         return None
+    # Its processors work without torch, and it would say at each start that torch is not there.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     module = importlib.import_module(f"pooling.vision.{kind}_processor")
     found: ImageProcessor = module.image_processor(_configuration(spec), spec)
     return found

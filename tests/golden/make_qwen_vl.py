@@ -1,4 +1,4 @@
-"""Makes the goldens of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: tiny checkpoints, and what comes of conversations with images.
+"""Makes the goldens of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: tiny checkpoints, and what they make of images in talk.
 
 python -m tests.golden.make_qwen_vl
 """

@@ -6,7 +6,7 @@ of `vision/images/`, the token ids of each, and the rows that transformers gives
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,37 @@ def save_vision(name: str, model: transformers.PreTrainedModel, tokenizer: token
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     model.save_pretrained(directory)
+    save_texts(directory, tokenizer, template)
+
+
+def save_texts(directory: Path, tokenizer: tokenizers.Tokenizer, template: str) -> None:
+    """Write the tokenizer and the chat template beside a checkpoint's weights."""
     for weights in directory.glob("*.safetensors"):
         weights.chmod(0o644)
     save_tokenizer(directory, tokenizer, model_max_length=LONGEST, eos_token="<|im_end|>")
     (directory / "chat_template.jinja").write_text(template, "utf-8")
 
 
+def last_at_length_one(hidden: torch.Tensor) -> torch.Tensor:
+    """The last token's hidden state at length 1: how a bare decoder embeds."""
+    return normalized(hidden[-1:])
+
+
 def expect_conversations(
-    name: str, model: torch.nn.Module, processor: Any, placeholder: str, asked: Sequence[list[dict[str, Any]]]
+    name: str,
+    model: torch.nn.Module,
+    processor: Any,
+    placeholder: str,
+    asked: Sequence[list[dict[str, Any]]],
+    rows_of: Callable[[torch.Tensor], torch.Tensor] = last_at_length_one,
+    inputs_of: Callable[[torch.Tensor], Mapping[str, torch.Tensor]] = lambda ids: {},
 ) -> None:
-    """Write vision/NAME.expected.json: the last token's hidden state at length 1, as the bare model gives it."""
+    """Write vision/NAME.expected.json: what becomes of the hidden states that the bare model gives.
+
+    Args:
+        rows_of: from hidden states [n, hidden] to the rows of a result.
+        inputs_of: what else the model takes, made of token ids [1, n].
+    """
     tokenizer = transformers.AutoTokenizer.from_pretrained(VISION / name)
     placeholder_id = tokenizer.convert_tokens_to_ids(placeholder)
     rows = []
@@ -115,9 +136,8 @@ def expect_conversations(
             inputs["mm_token_type_ids"] = types
         with torch.no_grad():
             model.rope_deltas = None
-            hidden = model(input_ids=ids, **inputs).last_hidden_state[0]
-        rows.append(
-            {"messages": messages, "ids": ids[0].tolist(), "rows": [digits(row) for row in normalized(hidden[-1:])]}
-        )
+            hidden = model(input_ids=ids, **inputs, **inputs_of(ids)).last_hidden_state[0]
+            found_rows = [digits(row) for row in rows_of(hidden)]
+        rows.append({"messages": messages, "ids": ids[0].tolist(), "rows": found_rows})
     write_json(VISION / f"{name}.expected.json", {"inputs": rows})
     print(name, [len(row["ids"]) for row in rows], json.dumps(rows[0]["ids"])[:60])

@@ -6,7 +6,7 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.messages import Failure, ImageUse, Item, Vector, decode_result
+from scheduler.messages import Failure, Item, Vector, decode_result
 
 
 @given(
@@ -24,11 +24,6 @@ from scheduler.messages import Failure, ImageUse, Item, Vector, decode_result
         st.integers(0, 2**53),
         st.none() | st.sampled_from(["ALL", "LAST"]),
         st.none() | st.sampled_from(["none", "sigmoid"]),
-        st.integers(1, 2**31),
-        st.lists(
-            st.builds(ImageUse, st.binary(min_size=32, max_size=32), st.integers(1, 2**31), st.integers(1, 2**31))
-        ).map(tuple),
-        st.binary(),
     )
 )
 def test_an_item_survives_the_wire(item: Item) -> None:
@@ -42,13 +37,6 @@ def test_an_item_of_an_earlier_or_later_version_is_read() -> None:
     assert Item.decode(msgpack.packb(fields[:6])) == Item("r", 3, b"\1\0\0\0", 5, 12, False)
     assert Item.decode(msgpack.packb(fields[:11])) == replace(item, activation=None)
     assert Item.decode(msgpack.packb([*fields, "new"])) == item
-
-
-def test_an_item_of_a_version_without_images_has_none() -> None:
-    with_image = Item("r", 0, b"\1\0\0\0", 5, weight=3, images=(ImageUse(b"d" * 32, 640, 480),), image_options=b"{}")
-    fields = msgpack.unpackb(with_image.encode())
-    assert Item.decode(msgpack.packb(fields[:13])) == replace(with_image, images=(), image_options=b"")
-    assert Item.decode(msgpack.packb(fields[:14])) == replace(with_image, image_options=b"")
 
 
 times = st.integers(0, 2**32 - 1)
