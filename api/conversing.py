@@ -6,24 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastapi import Request
 
+from api.documents import IMAGE_ALONE
 from api.errors import bad_request
 from api.media.references import FetchedImage
-from api.picturing import (
-    ImageOptions,
-    check_images,
-    check_options,
-    check_written,
-    fetched_images,
-    image_alone,
-    is_alone,
-    placeholders_in,
-    with_images,
-)
+from api.picturing import ImageOptions, check_images, check_options, fetched_images, placeholders_in, with_images
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
 from api.rendering import OWN_VARIABLES, Renderer
-from api.sequences import Limit, Sequences, Truncation, ids_within
+from api.sequences import Limit, Sequences, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import PoolingType
@@ -95,7 +86,7 @@ async def tokenized_conversation(
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
     Args:
-        limit: of a text with far more tokens, not all come. With images, too many are refused in any case.
+        limit: of a text with far more tokens, not all come.
 
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
@@ -105,17 +96,14 @@ async def tokenized_conversation(
     image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
-    check_images(model, parsed, call.messages)
-    if is_alone(model, parsed):
-        with timings_of(request).stage("images"):
-            images = await fetched_images(request, parsed.images)
-        return TokenizedConversation(image_alone(), None, images, image_options)
+    check_images(model, parsed)
+    if parsed.images and model.spec.placeholder_id is None:
+        return TokenizedConversation(IMAGE_ALONE, None, await fetched_images(request, parsed.images), image_options)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
-    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
     timings, tokenizer = timings_of(request), model.tokenizer
-    images = []
+    images: Sequence[FetchedImage] = ()
     if parsed.images:
         with timings.stage("images"):
             images = await fetched_images(request, parsed.images)
@@ -139,7 +127,7 @@ async def tokenized_conversation(
 
         ids = await model.aside(len(text), encoded)
         if images:
-            ids = with_images(model, ids, images, image_options, limit or Limit.of(Truncation(), model))
+            ids = with_images(model, ids, images, image_options, limit)
         return TokenizedConversation(ids, text, images, image_options)
 
 

@@ -1,16 +1,15 @@
 """The images of conversations: fetched, and given as many places among the tokens as they need."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from fastapi import Request
 
 from api.errors import Rehearsed, bad_request
 from api.media.references import FetchedImage, ImageReference
 from api.protocol.messages import Conversation
 from api.replaying import REHEARSAL
-from api.sequences import Limit, Sequences
+from api.sequences import Limit
 from api.serving import ServedModel
 from api.state import state_of
 from pooling.tokenizing import TokenIds
@@ -24,26 +23,27 @@ WRITTEN = ("<|image@placeholder|>",)
 """What templates write for an image in place of the tokenizer's own placeholder (ERNIE-4.5-VL's)."""
 
 
-def check_images(model: ServedModel, conversation: Conversation, sent: object) -> None:
-    """Raises a 400 for images that the model does not take, or that what else was sent would be mistaken for.
-
-    Args:
-        sent: the messages as they came: all of them may reach the text, tool calls and names too.
-    """
-    if conversation.images:
-        check_takes(model, conversation.images[0])
-    check_written(model, sent, "messages")
-
-
-def check_takes(model: ServedModel, image: ImageReference) -> None:
-    """Raises a 400 for an image where the model reads text alone."""
+def check_images(model: ServedModel, conversation: Conversation) -> None:
+    """Raises a 400 for images that the model does not take, or that its texts would be mistaken for."""
+    if not conversation.images:
+        return
     if model.image_processor is None:
         raise bad_request(
-            f"{image.place} is an image, and {model.name} takes text only: leave it out, or serve a model that takes "
-            "images.",
-            image.place.partition("[")[0],
+            f"{conversation.images[0].place} is an image, and {model.name} takes text only: leave it out, or serve "
+            "a model that takes images.",
+            "messages",
             "unsupported_content",
         )
+    if model.spec.placeholder_id is None:
+        if len(conversation.images) > 1 or "".join(conversation.texts).strip():
+            raise bad_request(
+                f"{model.name} makes a vector of one text or one image, and messages has more: send an image alone, or "
+                "inputs of their own.",
+                "messages",
+                "too_many_parts",
+            )
+        return
+    check_texts(model, conversation.texts)
 
 
 def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOptions:
@@ -60,53 +60,18 @@ def check_options(model: ServedModel, options: ImageOptions | None) -> ImageOpti
     return options
 
 
-def check_written(model: ServedModel, sent: object, field: str) -> None:
-    """Raises a 400 for what a caller wrote where it has what stands for an image: images would be taken for others.
-
-    Args:
-        sent: JSON.
-    """
-    if model.spec.placeholder_id is None:
-        return
-    words = (_placeholder(model), *WRITTEN)
-    found = next((word for text in texts_in(sent) for word in words if word in text), None)
-    if found is not None:
-        raise bad_request(
-            f"A text of {field} contains {found!r}, which stands for an image: leave it out, and send the image as a "
-            "part of its own.",
-            field,
-            "reserved_text",
-        )
-
-
-def texts_in(value: object) -> Iterator[str]:
-    """All strings of a JSON value, keys too."""
-    # No recursion: a caller's JSON may be nested as deep as its parser allows.
-    left = [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, dict):
-            left += each.keys()
-            left += each.values()
-        elif isinstance(each, list):
-            left += each
-
-
-def check_no_places(model: ServedModel, sequences: Sequences) -> None:
-    """Raises a 400 for sequences without images in which a caller's text or token ids have the token for one."""
-    placeholder = model.spec.placeholder_id
-    if placeholder is None:
-        return
-    for index, ids in enumerate(sequences.ids):
-        if not (sequences.images and sequences.images[index]) and placeholder in ids:
-            raise bad_request(
-                f"{sequences.place(index)} has the token {placeholder} ({_placeholder(model)}), which stands for an "
-                "image: leave it out, and send the image as a part of messages.",
-                sequences.field,
-                "reserved_text",
-            )
+def check_texts(model: ServedModel, texts: Sequence[str], field: str = "messages") -> None:
+    """Raises a 400 for a text that contains what stands for images: its images would be taken for others."""
+    placeholder = _placeholder(model) if model.spec.placeholder_id is not None else None
+    for text in texts:
+        for written in (placeholder, *WRITTEN):
+            if written and written in text:
+                raise bad_request(
+                    f"A text of {field} contains {written!r}, which stands for an image: leave it out, and send the "
+                    "image as a part of its own.",
+                    field,
+                    "reserved_text",
+                )
 
 
 async def fetched_images(request: Request, references: Sequence[ImageReference]) -> list[FetchedImage]:
@@ -139,14 +104,10 @@ def with_images(
     ids: TokenIds,
     images: Sequence[FetchedImage],
     options: ImageOptions,
-    limit: Limit,
+    limit: Limit | None,
     place: str = "messages",
 ) -> TokenIds:
     """Ids in which each placeholder is repeated as often as its image has tokens.
-
-    Args:
-        limit: of the whole, which is found out to be longer before it is made.
-        place: of the request, for messages.
 
     Raises:
         ApiError: 400, the chat template wrote more or fewer placeholders than there are images, or the images make the
@@ -155,55 +116,22 @@ def with_images(
     processor, placeholder = model.image_processor, model.spec.placeholder_id
     assert processor is not None
     assert placeholder is not None
-    field = place.partition("[")[0]
     counts = [processor.tokens(image.width, image.height, options) for image in images]
-    places = int(np.count_nonzero(ids == placeholder))
-    if places != len(images):
+    try:
+        found = expanded(ids, placeholder, counts)
+    except ValueError as error:
         raise bad_request(
-            f"{place}: the chat template of {model.name} wrote {places} placeholders for {len(images)} images: send "
-            "images in messages of roles whose images it writes.",
-            field,
+            f"The chat template of {model.name} wrote {error}: send images in messages of roles whose "
+            "images it writes.",
+            "messages",
             "image_placeholders",
-        )
-    tokens = len(ids) - places + sum(counts)
-    if tokens > limit.tokens:
+        ) from error
+    if limit is not None and len(found) > limit.tokens:
         raise bad_request(
-            f"{place} has {tokens} tokens, {sum(counts)} of them of its {len(counts)} images, over the limit of "
-            f"{limit.tokens} (--max-model-len, or where the request cuts): send fewer or smaller images, or {OPTIONS} "
-            "with a lower max_pixels. A sequence with images is never cut.",
-            field,
+            f"{place} has {len(found)} tokens, {sum(counts)} of them of its {len(counts)} images, over this model's "
+            f"{limit.tokens} (--max-model-len): send fewer or smaller images, or {OPTIONS} with a lower max_pixels. "
+            "What has images is never cut.",
+            place.partition("[")[0],
             "context_length_exceeded",
         )
-    return expanded(ids, placeholder, counts)
-
-
-def image_alone() -> TokenIds:
-    """The ids of an image that is a sequence of its own, of models in which no token stands for images: int32 [1]."""
-    return np.zeros(1, dtype=np.int32)
-
-
-def is_alone(model: ServedModel, conversation: Conversation) -> bool:
-    """Whether a conversation is one image, of a model that embeds images by themselves (CLIP, SigLIP).
-
-    Raises:
-        ApiError: 400, the model does, and there is an image with something else.
-    """
-    if model.spec.placeholder_id is not None or not conversation.images:
-        return False
-    if len(conversation.messages) > 1 or len(conversation.messages[0]["content"]) > 1:
-        raise bad_request(
-            f"{model.name} embeds an image by itself, and a text by itself: send one message with one image and "
-            "nothing else, or texts as input.",
-            "messages",
-            "unsupported_content",
-        )
-    return True
-
-
-def image_tokens(model: ServedModel, sequences: Sequences) -> int:
-    """How many of the tokens of sequences are those of their images."""
-    placeholder = model.spec.placeholder_id
-    with_images = [ids for ids, images in zip(sequences.ids, sequences.images, strict=False) if images]
-    if placeholder is None:
-        return sum(map(len, with_images))
-    return sum(int(np.count_nonzero(ids == placeholder)) for ids in with_images)
+    return found

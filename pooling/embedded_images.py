@@ -55,6 +55,11 @@ class EmbeddedImages:
             return
         if not self._taken:
             raise InputError(f"Input {position} has images, and this model takes text only.")
+        if self._placeholder_id is None and (len(given.ids), len(given.images)) != (1, 1):
+            raise InputError(
+                f"Input {position} has {len(given.ids)} tokens and {len(given.images)} images, and this model takes "
+                "either a text or one image: give an image one id, and nothing beside."
+            )
         wanted = sum(image.tokens for image in given.images)
         places = self._places(given)
         if len(places) != wanted:

@@ -1,7 +1,7 @@
 """Cohere's `POST /v2/embed`, and the form of its errors."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
-from api.protocol.common import PART_SCHEMA, WireRequest
-from api.protocol.documents import Document, Documents, parts_document, texts_or_documents
-from api.protocol.inputs import MAX_INPUTS, Texts, check_count, kind_of, nonempty_text
-from api.protocol.messages import image_at
+from api.protocol.common import WireRequest
+from api.protocol.documents import Document, cohere_document, image_of
+from api.protocol.inputs import MAX_INPUTS, check_count, kind_of, nonempty_text
 from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
 
@@ -23,33 +22,42 @@ EXAMPLE: JsonDict = {
     "embedding_types": ["float", "int8"],
 }
 
+SOURCES = ("texts", "images", "inputs")
+"""The fields of which one has what is embedded."""
+
 _PARTS: JsonDict = {
     "type": "object",
-    "properties": {"content": {"type": "array", "minItems": 1, "items": PART_SCHEMA}},
+    "properties": {
+        "content": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"enum": ["text", "image_url"]},
+                    "text": {"type": "string"},
+                    "image_url": {"type": "object", "properties": {"url": {"type": "string"}}},
+                },
+                "required": ["type"],
+            },
+        }
+    },
     "required": ["content"],
 }
-
-
-IMAGE = "image"
-"""The input_type of images, which chooses no prompt."""
-
-SOURCES = ("texts", "inputs", "images")
-"""The fields that inputs may come from, one of them."""
 
 
 class EmbedRequest(WireRequest):
     """`POST /v2/embed`: `texts`, `images`, or `inputs` with content parts. Unknown fields are ignored."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": [each]} for each in SOURCES]}
+        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": [name]} for name in SOURCES]}
     )
 
     model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
     input_type: StrictStr | None = Field(
         None,
         description="What the vectors are for: search_query, search_document, classification, clustering, or the name "
-        "of one of the checkpoint's prompts; or image, of models that take images. Absent: the checkpoint's default "
-        "prompt, if any. It stands before texts, and not before what has an image.",
+        "of one of the checkpoint's prompts. Absent: the checkpoint's default prompt, if any.",
     )
     texts: Any = Field(
         None,
@@ -63,21 +71,13 @@ class EmbedRequest(WireRequest):
     )
     inputs: Any = Field(
         None,
-        description=f"Inputs in parts, texts and images; texts alone are joined by line breaks. At most {MAX_INPUTS}.",
+        description=f"Texts and images in parts; texts alone are joined by line breaks; at most {MAX_INPUTS}.",
         json_schema_extra={"type": "array", "items": _PARTS, "minItems": 1, "maxItems": MAX_INPUTS},
     )
     images: Any = Field(
         None,
-        description="Images by their URLs, mostly data: URIs, each an input; for models that take images.",
-        json_schema_extra={
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
-            "maxItems": MAX_INPUTS,
-        },
-    )
-    mm_processor_kwargs: dict[str, Any] | None = Field(
-        None, description="vLLM's: how images are processed, of models that take them."
+        description=f"Images, of models that take them: data: or https: URLs; at most {MAX_INPUTS}.",
+        json_schema_extra={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_INPUTS},
     )
     max_tokens: StrictInt | None = Field(
         None, ge=1, lt=2**31, description="The longest input in tokens, special ones included; absent: the model's."
@@ -100,50 +100,28 @@ class EmbedRequest(WireRequest):
 
     @property
     def source(self) -> str:
-        """The field that the inputs come from.
+        """The field that the inputs come from."""
+        return next((name for name in SOURCES if getattr(self, name) is not None), "texts")
 
-        Raises:
-            ApiError: 400, there is none, or more than one.
-        """
-        given = [each for each in SOURCES if getattr(self, each) is not None]
-        if len(given) == 1:
-            return given[0]
-        which = f"{'More than one' if given else 'None'} of {', '.join(SOURCES)} is there"
-        raise bad_request(f"{which}: send one of them.", "texts", "both" if given else "missing")
-
-    def read(self, takes_images: bool) -> Texts | Documents:
-        """The inputs to embed.
-
-        Args:
-            takes_images: whether the model does.
+    def read(self) -> list[Document]:
+        """What to embed.
 
         Raises:
             ApiError: 400 that says which of them is wrong and why.
         """
-        if not takes_images and (self.images is not None or self.input_type == IMAGE):
-            field = "images" if self.images is not None else "input_type"
-            raise bad_request(
-                f"{field} is for images, and this model takes text only: send texts.", field, "unsupported_content"
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            which = (
+                f"Both {' and '.join(given)} are there" if given else "Neither texts nor images nor inputs are there"
             )
-        field = self.source
-        values = getattr(self, field)
+            raise bad_request(f"{which}: send one of them.", "texts", "both" if given else "missing")
+        field, values = self.source, getattr(self, self.source)
         if not isinstance(values, list):
             raise bad_request(f"{field} is {kind_of(values)}; it must be a list.", field, "invalid_type")
         check_count(values, field)
         places = [f"{field}[{index}]" for index in range(len(values))]
-        each_with_place = zip(values, places, strict=True)
-        match field:
-            case "texts":
-                return Texts([nonempty_text(value, place) for value, place in each_with_place])
-            case "images":
-                return Documents([Document.of_image(image_at(value, place)) for value, place in each_with_place])
-            case _:
-                return texts_or_documents(
-                    [
-                        parts_document(value.get("content") if isinstance(value, dict) else None, place)
-                        for value, place in each_with_place
-                    ]
-                )
+        read = _READERS[field]
+        return [read(value, place) for value, place in zip(values, places, strict=True)]
 
     def truncation(self, longest: int) -> Truncation:
         """What it says about inputs that are too long, for a model that takes so many tokens."""
@@ -154,6 +132,13 @@ class EmbedRequest(WireRequest):
             "max_tokens",
             '"truncate": "END"',
         )
+
+
+_READERS: Mapping[str, Callable[[object, str], Document]] = {
+    "texts": lambda value, place: Document([nonempty_text(value, place)], place),
+    "images": lambda value, place: Document([image_of(value, place)], place),
+    "inputs": cohere_document,
+}
 
 
 class EmbedReply(BaseModel):
@@ -184,8 +169,6 @@ def embed_response(
     texts: Sequence[str] | None,
     tokens: int,
     cut: int,
-    images: int = 0,
-    image_tokens: int = 0,
 ) -> bytes:
     """The reply as JSON bytes.
 
@@ -193,11 +176,7 @@ def embed_response(
         vectors: float32 [n, dimensions].
         texts: they come back; None where the request had parts.
         cut: how many inputs were longer than the limit.
-        images, image_tokens: how many there are, and how many of all tokens are theirs.
     """
-    billed = {"input_tokens": tokens - image_tokens}
-    if images:
-        billed |= {"images": images, "image_tokens": image_tokens}
     body = {
         "id": reply_id,
         "embeddings": {
@@ -207,7 +186,7 @@ def embed_response(
             for kind in kinds
         },
         **({} if texts is None else {"texts": texts}),
-        "meta": meta("2", billed, tokens, cut, "inputs"),
+        "meta": meta("2", {"input_tokens": tokens}, tokens, cut, "inputs"),
         "response_type": "embeddings_by_type",
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

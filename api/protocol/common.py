@@ -7,6 +7,8 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
+from api.protocol.documents import Document, jina_document
+from api.protocol.inputs import are_documents, check_count
 from api.sequences import Truncation
 from pooling.tokenizing import Side
 
@@ -67,7 +69,7 @@ class PoolingRequest(WireRequest):
             )
 
 
-PART_SCHEMA: JsonDict = {
+_PART = {
     "type": "object",
     "properties": {
         "type": {"enum": ["text", "image_url", "input_image", "image"]},
@@ -82,13 +84,11 @@ PART_SCHEMA: JsonDict = {
     },
     "required": ["type"],
 }
-"""What OpenAPI says of a part of content."""
-
 _MESSAGE = {
     "type": "object",
     "properties": {
         "role": {"type": "string"},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
     },
     "required": ["role"],
 }
@@ -128,18 +128,6 @@ class ConversationRequest(PoolingRequest):
     )
 
 
-_TEXT_OR_DOCUMENT: JsonDict = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
-        {
-            "type": "object",
-            "properties": {"image": {"type": "string"}, "text": {"type": "string", "minLength": 1}},
-            "required": ["image"],
-        },
-    ]
-}
-
 ONE_OF_BOTH: JsonDict = {"oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
 """What OpenAPI says of a request in two forms."""
 
@@ -149,13 +137,22 @@ class InputRequest(ConversationRequest):
 
     input: Any = Field(
         None,
-        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs. In a "
-        'list there may be {"text": ...} among texts, and for models that take images {"image": URL}.',
+        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs. Or, as "
+        "Jina has them, objects with a text or with the URL of an image.",
         json_schema_extra={
             "anyOf": [
                 {"type": "string", "minLength": 1},
-                {"type": "array", "items": _TEXT_OR_DOCUMENT, "minItems": 1, "maxItems": 2048},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}, "image": {"type": "string"}},
+                    },
+                    "minItems": 1,
+                    "maxItems": 2048,
+                },
                 {
                     "type": "array",
                     "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
@@ -169,6 +166,27 @@ class InputRequest(ConversationRequest):
     add_special_tokens: StrictBool | None = Field(
         None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
+
+    def documents(self) -> list[Document]:
+        """The inputs, where they are texts and images (`are_documents`).
+
+        Raises:
+            ApiError: 400 that names the one that is wrong, or there are too many.
+        """
+        values = self.input if isinstance(self.input, list) else [self.input]
+        check_count(values, "input")
+        return [jina_document(each, f"input[{index}]") for index, each in enumerate(values)]
+
+    @property
+    def holds_documents(self) -> bool:
+        """Whether it is texts and images; raises as `is_conversation` does."""
+        return not self.is_conversation and are_documents(self.input)
+
+    @property
+    def holds_texts(self) -> bool:
+        """Whether it is texts, as far as the first tells; raises as `is_conversation` does."""
+        first = self.input[0] if isinstance(self.input, list) and self.input else self.input
+        return not self.is_conversation and isinstance(first, str)
 
     @property
     def is_conversation(self) -> bool:

@@ -97,40 +97,32 @@ def _message(value: object, place: str, images: list[ImageReference]) -> Message
     if isinstance(content, list):
         if not content:
             raise bad_request(f"{place}.content is an empty list: send at least one part.", "messages", "empty")
-        parts = [read_part(part, f"{place}.content[{index}]", images) for index, part in enumerate(content)]
+        parts = [_part(part, f"{place}.content[{index}]", images) for index, part in enumerate(content)]
         return {**message, "content": parts}
     if content is not None and not isinstance(content, str):
         raise _wrong(f"{place}.content", content, "a string or a list of text parts")
     return message
 
 
-def read_part(part: object, place: str, images: list[ImageReference]) -> dict[str, Any]:
-    """A part as templates read it; an image is added to those of its conversation.
-
-    Args:
-        place: where it stands in the request: `messages[0].content[1]`.
-
-    Raises:
-        ApiError: 400, it is neither a text nor an image.
-    """
+def _part(part: object, place: str, images: list[ImageReference]) -> dict[str, Any]:
+    """A part as templates read it; an image is added to those of its conversation."""
     if not isinstance(part, dict):
         raise _wrong(place, part, 'an object like {"type": "text", "text": "..."}')
     kind = part.get("type")
     if kind in OTHER_PARTS:
         raise bad_request(
             f"{place} is of type {kind}, which is not taken: models here read text, and some of them images.",
-            _field(place),
+            "messages",
             "unsupported_content",
         )
     if isinstance(kind, str) and kind in IMAGE_PARTS:
         images.append(_image(part, IMAGE_PARTS[kind], place))
         return {"type": "image"}
     if kind != "text":
-        raise bad_request(f"{place}.type is {kind!r}; the type of a part must be 'text' or 'image_url'.", _field(place))
+        raise bad_request(f"{place}.type is {kind!r}; the type of a part must be 'text' or 'image_url'.", "messages")
     if not isinstance(part.get("text"), str):
         raise _wrong(f"{place}.text", part.get("text"), "a string")
-    # Data sets write {"text": ..., "image": null}: templates take what has the key for an image.
-    return {key: entry for key, entry in part.items() if entry is not None}
+    return part
 
 
 def _image(part: Mapping[str, Any], key: str, place: str) -> ImageReference:
@@ -139,26 +131,12 @@ def _image(part: Mapping[str, Any], key: str, place: str) -> ImageReference:
     detail = part.get("detail")
     if isinstance(named, dict):
         detail, named, place = named.get("detail", detail), named.get("url"), f"{place}.url"
+    if not isinstance(named, str) or not named:
+        raise _wrong(place, named, "the URL of an image: https:, or data: with the image itself")
     if detail not in (None, *DETAILS):
-        raise bad_request(f"{place}: detail is {detail!r}; it must be one of {', '.join(DETAILS)}.", _field(place))
-    return image_at(named, place)
-
-
-def image_at(url: object, place: str) -> ImageReference:
-    """The image of a URL; whether that is taken, and leads to an image, is found when it is fetched.
-
-    Raises:
-        ApiError: 400, it is no string, or empty.
-    """
-    if not isinstance(url, str) or not url:
-        raise _wrong(place, url, "the URL of an image: https:, or data: with the image itself")
-    return ImageReference(url, place)
+        raise bad_request(f"{place}: detail is {detail!r}; it must be one of {', '.join(DETAILS)}.", "messages")
+    return ImageReference(named, place)
 
 
 def _wrong(place: str, value: object, wanted: str) -> ApiError:
-    return bad_request(f"{place} is {kind_of(value)}; it must be {wanted}.", _field(place), "invalid_type")
-
-
-def _field(place: str) -> str:
-    """The field of the request in which a place is."""
-    return place.partition("[")[0]
+    return bad_request(f"{place} is {kind_of(value)}; it must be {wanted}.", "messages", "invalid_type")

@@ -6,14 +6,12 @@ from api.body import read_json
 from api.documents import documents_within
 from api.embedding import check_embeds, check_types, embedded, stacked
 from api.errors import bad_request
-from api.picturing import check_options, image_tokens
 from api.prompting import prompt_for
-from api.protocol.cohere import IMAGE, EmbedReply, EmbedRequest, embed_response
-from api.protocol.inputs import Texts
+from api.protocol.cohere import EmbedReply, EmbedRequest, embed_response
 from api.protocol.reranking import CohereRerankReply, CohereRerankRequest, cohere_rerank_response
 from api.protocol.schema import request_body
 from api.routes.rerank import ranked
-from api.sequences import Sequences, texts_within
+from api.sequences import Sequences
 from api.state import chosen_model, timings_of
 
 router = APIRouter()
@@ -21,7 +19,7 @@ router = APIRouter()
 
 @router.post(
     "/v2/embed",
-    summary="Embed texts or images, as Cohere does",
+    summary="Embed texts, as Cohere does",
     openapi_extra=request_body(EmbedRequest),
     responses={200: {"model": EmbedReply}},
 )
@@ -31,22 +29,11 @@ async def embed(request: Request) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.output_dimension, "output_dimension")
     check_types(model, call.types, call.output_dimension, "embedding_types")
-    given, timings = call.read(model.image_processor is not None), timings_of(request)
-    prompt = "" if call.input_type == IMAGE else prompt_for(model, call.input_type, "input_type")
+    documents, timings = call.read(), timings_of(request)
+    # "image" says what the inputs are, and is no prompt's name.
+    prompt = prompt_for(model, call.input_type if call.input_type != "image" else None, "input_type")
     truncation = call.truncation(model.spec.max_model_len)
-    check_options(model, call.mm_processor_kwargs)
-    if isinstance(given, Texts):
-        sequences = await texts_within(timings, model, call.source, given.values, truncation, prompt=prompt)
-    else:
-        sequences = await documents_within(
-            request,
-            model,
-            call.source,
-            given.values,
-            truncation,
-            prompt=prompt,
-            options=call.mm_processor_kwargs,
-        )
+    sequences = await documents_within(request, model, call.source, documents, truncation, prompt=prompt)
     if call.truncate == "NONE" and call.max_tokens is not None:
         _check_lengths(sequences, call.max_tokens)
     vectors = await embedded(request, model, sequences, dimensions=call.output_dimension, priority=call.priority)
@@ -54,11 +41,9 @@ async def embed(request: Request) -> Response:
         f"embd-{request.state.request_id}",
         stacked(vectors),
         call.types,
-        call.texts,
+        [each.text for each in documents] if call.source == "texts" else None,
         sequences.tokens,
         timings.cut,
-        sum(map(len, sequences.images)),
-        image_tokens(model, sequences),
     )
     return Response(body, media_type="application/json")
 

@@ -11,8 +11,7 @@ from api.framing import FRAMED, frame_response, wants_frame
 from api.long_documents import Pieces, documents_in_pieces, embedded_in_pieces
 from api.prompting import prompt_for
 from api.protocol.common import list_summary
-from api.protocol.documents import Documents
-from api.protocol.inputs import Tokens
+from api.protocol.inputs import Texts, parse_inputs
 from api.protocol.openai import (
     EmbeddingReply,
     EmbeddingRequest,
@@ -20,7 +19,7 @@ from api.protocol.openai import (
 )
 from api.protocol.schema import request_body
 from api.quantizing import quantized
-from api.reading import inputs_of, sequences_of
+from api.reading import sequences_of
 from api.serving import ServedModel
 from api.state import chosen_model
 
@@ -57,25 +56,23 @@ async def create_embeddings(request: Request) -> Response:
 
 async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
     """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
-    if call.is_conversation:
-        _check_texts_only(call, "not for messages")
+    if call.holds_documents:
+        prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
+        return Pieces.whole(await sequences_of(request, call, model, prompt=prompt))
+    if not call.holds_texts:
+        _check_texts_only(call)
         return Pieces.whole(await sequences_of(request, call, model))
-    inputs = inputs_of(call, model)
-    if isinstance(inputs, Tokens):
-        _check_texts_only(call, "and input is token ids")
-        return Pieces.whole(await sequences_of(request, call, model, inputs=inputs))
-    if isinstance(inputs, Documents) and call.max_embed_len is not None:
-        raise bad_request(
-            "max_embed_len is for texts, and input has images: leave it out, or send texts.", "max_embed_len"
-        )
     prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
-    if isinstance(inputs, Documents) or not call.wants_pieces(model.spec.pooler.enable_chunked_processing):
-        return Pieces.whole(await sequences_of(request, call, model, prompt=prompt, inputs=inputs))
+    if not call.wants_pieces(model.spec.pooler.enable_chunked_processing):
+        return Pieces.whole(await sequences_of(request, call, model, prompt=prompt))
+    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+    assert isinstance(inputs, Texts)
     return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
 
 
-def _check_texts_only(call: EmbeddingRequest, given: str) -> None:
-    """Refuses what concerns texts where there are messages or token ids, as `given` says."""
+def _check_texts_only(call: EmbeddingRequest) -> None:
+    """Refuses what concerns texts where there are messages or token ids."""
     for field in (*PROMPT_FIELDS, "max_embed_len"):
         if getattr(call, field) is not None:
+            given = "not for messages" if call.is_conversation else "and input is token ids"
             raise bad_request(f"{field} is for texts, {given}: leave it out, or send texts.", field)

@@ -67,7 +67,7 @@ class PoolingModel(Layer):
         raise NotImplementedError
 
     def sequence(self, ids: TokenIds) -> TokenIds:
-        """What the model computes for a text of these ids, int32 [n]: they themselves, unless a family says otherwise."""
+        """What the model computes for a text of these ids, int32 [n]: just these, unless a family says otherwise."""
         return ids
 
     def ignores(self, name: str) -> bool:

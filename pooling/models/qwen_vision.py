@@ -28,7 +28,7 @@ class PatchLinear(Linear):
 
     def __init__(self, times: int, side: int, outputs: int, *, channels: int = 3, bias: bool) -> None:
         super().__init__(channels * times * side * side, outputs, bias=bias)
-        self.kernel = (channels, times, side, side)
+        self.kernel: tuple[int, ...] = (channels, times, side, side)
 
     def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
         shape = super().stored_shape(parameter, shard)

@@ -67,12 +67,13 @@ class FixedSizeProcessor:
 
     def __init__(self, configuration: Mapping[str, Any], kind: str, patch: int) -> None:
         # Imported here: for models of text alone it would be read in vain.
-        if kind == SIGLIP:
-            from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil as Processor
-        else:
-            from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as Processor
-        given = {name: configuration[name] for name in SETTINGS if configuration.get(name) is not None}
-        self._processor: Any = Processor(**given)
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+        processor: Any = SiglipImageProcessorPil if kind == SIGLIP else CLIPImageProcessorPil
+        self._processor = processor(
+            **{name: configuration[name] for name in SETTINGS if configuration.get(name) is not None}
+        )
         self.patch = patch
         self.size = self._fixed_size()
 

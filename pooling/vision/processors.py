@@ -29,8 +29,7 @@ class PreparedImage:
 
     Attributes:
         key: identifies the pixels and how they were processed: images of equal keys have equal embeddings.
-        patches: float32, [patches, numbers of a patch] in the tower's order; of towers that take images of one size
-            only, [1, 3, height, width].
+        patches: float32, [patches, numbers of a patch] in the tower's order.
         grid: how many patches it has in time, height and width.
         token_grid: how many tokens, likewise; patches are merged into them.
     """

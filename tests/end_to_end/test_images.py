@@ -173,7 +173,7 @@ def test_images_that_make_a_conversation_too_long_are_refused_and_not_cut(client
     error = checked(embed(client, messages, truncate_prompt_tokens=-1), 400)
     assert error["code"] == "context_length_exceeded"
     assert "of its 4 images" in error["message"]
-    assert "never cut" in error["message"]
+    assert "What has images is never cut" in error["message"]
 
 
 def test_a_job_with_an_image_gives_the_same(server: Millpond, host: MediaHost) -> None:
@@ -203,3 +203,67 @@ def test_a_model_of_text_alone_refuses_images(host: MediaHost) -> None:
 
 def test_the_server_is_ready_after_all_that(client: httpx.Client) -> None:
     assert client.get("/ready").status_code == 200
+
+
+# CLIP: texts and images are sequences of their own, in one space.
+
+
+@pytest.fixture(scope="module")
+def clip() -> Iterator[httpx.Client]:
+    """A model with a tower for texts and one for images."""
+    with serving(model=VISION / "clip") as running, client_of(running) as plain:
+        yield plain
+
+
+def of_clip(kind: str) -> tuple[str, np.ndarray]:
+    """A text, or an image's name, and its vector."""
+    for case in json.loads((VISION / "clip.expected.json").read_text("utf-8"))["inputs"]:
+        content = case["messages"][0]["content"]
+        if kind == "text" and isinstance(content, str):
+            return content, np.array(case["rows"][0])
+        if kind == "image" and not isinstance(content, str):
+            return content[0]["image"], np.array(case["rows"][0])
+    raise LookupError(kind)
+
+
+def assert_along(found: list[float], wanted: np.ndarray) -> None:
+    assert np.array(found) @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) >= LEAST_COSINE
+
+
+def test_jinas_documents_are_texts_and_images_in_one_call(clip: httpx.Client) -> None:
+    (text, text_vector), (name, image_vector) = of_clip("text"), of_clip("image")
+    bare = base64.b64encode(IMAGES[name]).decode()
+    documents = [{"text": text}, {"image": data_uri(name)}, {"image": bare}, text]
+    reply = clip.post("/v1/embeddings", json={"input": documents})
+    assert reply.status_code == 200, reply.text
+    for each, wanted in zip(reply.json()["data"], [text_vector, image_vector, image_vector, text_vector], strict=True):
+        assert_along(each["embedding"], wanted)
+
+
+def test_cohere_takes_images_and_inputs_of_parts(clip: httpx.Client) -> None:
+    (text, text_vector), (name, image_vector) = of_clip("text"), of_clip("image")
+    images = clip.post("/v2/embed", json={"images": [data_uri(name)], "input_type": "image"})
+    assert images.status_code == 200, images.text
+    assert_along(images.json()["embeddings"]["float"][0], image_vector)
+    parts = [{"type": "image_url", "image_url": {"url": data_uri(name)}}, {"type": "text", "text": text}]
+    inputs = clip.post("/v2/embed", json={"inputs": [{"content": [part]} for part in parts]})
+    assert inputs.status_code == 200, inputs.text
+    for found, wanted in zip(inputs.json()["embeddings"]["float"], [image_vector, text_vector], strict=True):
+        assert_along(found, wanted)
+    both = clip.post("/v2/embed", json={"inputs": [{"content": parts}]})
+    assert both.status_code == 400
+    assert "one text or one image" in both.json()["message"]
+
+
+def test_infinitys_modality_and_a_message_with_an_image_alone(clip: httpx.Client) -> None:
+    name, wanted = of_clip("image")
+    infinity = clip.post("/v1/embeddings", json={"input": [data_uri(name)], "modality": "image"})
+    alone = embed(clip, [{"role": "user", "content": [part(data_uri(name))]}])
+    for reply in (infinity, alone):
+        assert_along(list(vector(reply)), wanted)
+
+
+def test_a_document_with_an_image_is_a_message_of_the_user(client: httpx.Client) -> None:
+    whole = embed(client, [{"role": "user", "content": [part(data_uri("odd.png"))]}])
+    document = client.post("/v1/embeddings", json={"input": [{"image": data_uri("odd.png")}]})
+    np.testing.assert_allclose(vector(document), vector(whole), atol=1e-6)

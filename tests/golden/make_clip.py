@@ -38,7 +38,7 @@ IMAGE_TOWER: Mapping[str, object] = {
     "hidden_size": 24,
     "intermediate_size": 34,
     "num_hidden_layers": 2,
-    "num_attention_heads": 3,
+    "num_attention_heads": 4,
     "image_size": 28,
     "patch_size": 8,
 }
@@ -83,7 +83,7 @@ def gemma_tokenizer() -> transformers.GemmaTokenizer:
 
 
 def save_siglip_tokenizer(name: str) -> None:
-    """SigLIP's: SentencePiece's unigrams, and the same as tokenizer.json; what the class does to texts is in neither."""
+    """SigLIP's: SentencePiece's unigrams, also as tokenizer.json; what the class does to texts is in neither."""
     directory = VISION / name
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -140,9 +140,9 @@ def save(name: str, model: transformers.PreTrainedModel, processor: Any) -> None
         # Attention that looks at few places: a mean over nearly all would hide which they are.
         for part, parameter in model.named_parameters():
             if part.endswith(("q_proj.weight", "k_proj.weight")):
-                parameter.mul_(3.0)
+                parameter.mul_(1.5)
             if part.endswith("in_proj_weight"):
-                parameter[: 2 * parameter.shape[1]].mul_(3.0)
+                parameter[: 2 * parameter.shape[1]].mul_(1.5)
     directory = VISION / name
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -198,14 +198,8 @@ def make_clip(name: str, act: str, *, mistaken_end: bool) -> None:
 
 def make_siglip() -> None:
     """SigLIP: both towers as wide as an embedding."""
-    tower = {
-        **TEXT_TOWER,
-        "hidden_size": 24,
-        "vocab_size": 128,
-        "pad_token_id": 1,
-        "bos_token_id": 1,
-        "eos_token_id": 1,
-    }
+    ids = {"pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1}
+    tower = {**TEXT_TOWER, **ids, "hidden_size": 24, "vocab_size": 128}
     config = transformers.SiglipConfig(text_config=tower, vision_config=dict(IMAGE_TOWER))
     make_filled_up("siglip", config, save_siglip_tokenizer)
 
@@ -216,7 +210,6 @@ def make_siglip2() -> None:
     ids = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 1}  # as published, where <pad> has the id 0
     tower = {**TEXT_TOWER, **ids, "vocab_size": len(tokenizer), "projection_size": 24}
     config = transformers.SiglipConfig(text_config=tower, vision_config={**IMAGE_TOWER, "image_size": 24})
-
     make_filled_up("siglip2", config, lambda name: tokenizer.save_pretrained(VISION / name))
 
 

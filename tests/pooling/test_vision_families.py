@@ -96,7 +96,8 @@ def assert_right(golden: Golden, found: list[NDArray[np.float32]]) -> None:
 
 def test_a_golden_has_text_alone_and_images_of_odd_sizes_in_the_first_and_the_last_turn(golden: Golden) -> None:
     counts = [len(known.images) for known in golden.inputs]
-    assert {0, 1, 3} <= set(counts)
+    # Where an image is a sequence of its own there is one, or none.
+    assert ({0, 1} if golden.engine.spec.placeholder_id is None else {0, 1, 3}) <= set(counts)
 
 
 def test_results_are_those_of_the_reference_one_by_one(golden: Golden) -> None:
