@@ -74,7 +74,7 @@ def text_of(value: object, place: str) -> str:
         return _of_part(value["content"], f"{place}.content")
     if "text" not in value and any(key in value for key in IMAGE_KEYS):
         raise bad_request(
-            f"{place} is an image, and this model takes text only: leave it out.", _field(place), "unsupported_content"
+            f"{place} is an image, and only texts are compared: leave it out.", _field(place), "unsupported_content"
         )
     return nonempty_text(value.get("text"), f"{place}.text")
 
@@ -89,7 +89,7 @@ def _of_part(content: object, place: str) -> str:
     (part,) = content
     if part.get("type") != "text":
         raise bad_request(
-            f"{place}[0] is of type {part.get('type')!r}, and this model takes text only: send a part of type text.",
+            f"{place}[0] is of type {part.get('type')!r}, and only texts are compared: send a part of type text.",
             field,
             "unsupported_content",
         )
