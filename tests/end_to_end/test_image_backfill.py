@@ -68,7 +68,7 @@ def test_rows_with_urls_paths_and_bytes_get_the_vectors_of_single_calls(tmp_path
         for row in found:
             np.testing.assert_allclose(np.array(row["embedding"]), np.array(single), atol=1e-5)
     bad = read(Path(f"{output}{ERRORS_SUFFIX}"))
-    assert [each["row"] for each in bad] == [4, 5]
+    assert [each["line"] for each in bad] == [4, 5]
 
 
 def test_rows_over_http_have_images_too() -> None:
