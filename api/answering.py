@@ -12,7 +12,7 @@ from api.admission import REFUSED, check_within_bounds, full
 from api.callers import Caller
 from api.deadlines import deadline_of
 from api.errors import ApiError, RefusedError, Rehearsed, bad_request
-from api.keeping import keep_images
+from api.keeping import kept_images
 from api.limiting import admitted, check_within_limits
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
@@ -113,8 +113,8 @@ async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Resul
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
         try:
-            await keep_images(request, call.model, request_id, call.sequences, seconds)
-            results = await _results(request, call.model, lane, items)
+            async with kept_images(request, call.model, request_id, call.sequences, seconds):
+                results = await _results(request, call.model, lane, items)
         except QueueFullError as error:
             raise full(error, lane, caller, state.options) from error
     # Those of the item that came back last, as far as the worker's clocks tell.

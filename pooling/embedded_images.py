@@ -86,7 +86,7 @@ class EmbeddedImages:
         images = [image for each in inputs for image in each.images]
         if not images:
             return None
-        rows = self._rows(images)
+        rows = self.rows(images)
         places, begin = [], 0
         for each in inputs:
             if each.images:
@@ -101,7 +101,7 @@ class EmbeddedImages:
             return np.arange(len(given.ids))
         return np.flatnonzero(given.ids == self._placeholder_id)
 
-    def _rows(self, images: Sequence[PreparedImage]) -> dict[bytes, ImageRows]:
+    def rows(self, images: Sequence[PreparedImage]) -> dict[bytes, ImageRows]:
         """The rows of each distinct image, by its key."""
         found: dict[bytes, ImageRows] = {}
         missing: dict[bytes, PreparedImage] = {}

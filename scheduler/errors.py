@@ -33,11 +33,14 @@ class BlobsFullError(SchedulerError):
     Attributes:
         budget: the most bytes of all files.
         in_use: the bytes of those that are kept.
-        size: of the file that there is no room for.
+        size: of the files that there is no room for.
     """
 
     def __init__(self, budget: int, in_use: int, size: int) -> None:
-        super().__init__(f"{in_use} of {budget} bytes are in use: there is no room for {size} more")
+        super().__init__(
+            f"there is no room for files of {size} bytes: those that are kept, {in_use} of {budget} bytes, are needed "
+            "by requests that are not over; raise --media-cache-mb, or send fewer at once"
+        )
         self.budget = budget
         self.in_use = in_use
         self.size = size

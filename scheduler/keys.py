@@ -102,14 +102,23 @@ class ModelKeys:
         """
         return f"{self.root}blob-users:"
 
+    def blob_users(self, name: str) -> str:
+        """See `blob_users_prefix`."""
+        return self.blob_users_prefix + name
+
     @property
     def blobs(self) -> str:
-        """Sorted set: a file's SHA-256 -> the Unix ms at which it was last used."""
+        """Sorted set: a file's SHA-256 -> the Redis time in milliseconds at which it was last used."""
         return f"{self.root}blobs"
 
     @property
+    def blob_ends(self) -> str:
+        """Sorted set: a file's SHA-256 -> the Redis time in milliseconds at which its TTL is over."""
+        return f"{self.root}blob-ends"
+
+    @property
     def blob_sizes(self) -> str:
-        """Hash: a file's SHA-256 -> its bytes; `total`, those of all."""
+        """Hash: a file's SHA-256 -> its bytes; `total`, those of all; `evicted`, how many went for want of room."""
         return f"{self.root}blob-sizes"
 
     @property

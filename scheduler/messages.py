@@ -67,19 +67,10 @@ class Item:
         pooling = (self.dimensions, self.normalize, self.second_from)
         order = (self.priority, self.tenant, self.deadline_ms)
         overrides = (self.pooling_type, self.activation)
-        fields: list[object] = [
-            self.request_id,
-            self.index,
-            self.ids,
-            self.created_ms,
-            *pooling,
-            *order,
-            *overrides,
-            self.weight,
-        ]
-        if self.images:
-            fields += [self.images, self.image_options]
-        packed: bytes = msgpack.packb(fields)
+        images = (self.images, self.image_options)
+        packed: bytes = msgpack.packb(
+            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight, *images]
+        )
         return packed
 
     @classmethod
