@@ -14,6 +14,7 @@ from api.deadlines import deadline_of
 from api.errors import ApiError, RefusedError, Rehearsed, bad_request
 from api.keeping import kept_images
 from api.limiting import admitted, check_within_limits
+from api.picturing import check_no_places
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
 from api.serving import ServedModel
@@ -101,6 +102,7 @@ async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Resul
     """`pooled_each` in a lane that is the caller's."""
     state, timings, caller = state_of(request), timings_of(request), caller_of(request)
     check_possible(call, state.options.max_response_bytes)
+    check_no_places(call.model, call.sequences)
     check_within_bounds(call.sequences.tokens, state.options, call.sequences.field)
     if getattr(request.state, REHEARSAL, False):
         check_within_limits(caller, call.sequences.tokens)

@@ -9,12 +9,20 @@ from fastapi import Request
 from api.documents import IMAGE_ALONE
 from api.errors import bad_request
 from api.media.references import FetchedImage
-from api.picturing import ImageOptions, check_images, check_options, fetched_images, placeholders_in, with_images
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_options,
+    check_written,
+    fetched_images,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
 from api.rendering import OWN_VARIABLES, Renderer
-from api.sequences import Limit, Sequences, ids_within
+from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import PoolingType
@@ -86,7 +94,7 @@ async def tokenized_conversation(
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
     Args:
-        limit: of a text with far more tokens, not all come.
+        limit: of a text with far more tokens, not all come. With images, too many are refused in any case.
 
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
@@ -96,7 +104,8 @@ async def tokenized_conversation(
     image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
-    check_images(model, parsed)
+    check_images(model, parsed, call.messages)
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
     if parsed.images and model.spec.placeholder_id is None:
         return TokenizedConversation(IMAGE_ALONE, None, await fetched_images(request, parsed.images), image_options)
     renderer = model.renderer
@@ -127,7 +136,7 @@ async def tokenized_conversation(
 
         ids = await model.aside(len(text), encoded)
         if images:
-            ids = with_images(model, ids, images, image_options, limit)
+            ids = with_images(model, ids, images, image_options, limit or Limit.of(Truncation(), model))
         return TokenizedConversation(ids, text, images, image_options)
 
 

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from api.errors import bad_request
 from api.media.references import FetchedImage, ImageReference
-from api.picturing import check_options, check_texts, fetched_images, placeholders_in, with_images
+from api.picturing import check_options, check_written, fetched_images, placeholders_in, with_images
 from api.protocol.documents import Document
 from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
@@ -90,7 +90,7 @@ def _check(model: ServedModel, documents: Sequence[Document]) -> None:
                 each.place.partition("[")[0],
                 "no_chat_template",
             )
-        check_texts(model, [each.text], each.place.partition("[")[0])
+        check_written(model, each.text, each.place.partition("[")[0])
 
 
 async def _pictured(

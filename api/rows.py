@@ -11,9 +11,19 @@ from fastapi import Request
 
 from api.answering import failure_error
 from api.conversing import check_steps, check_template, check_variables
+from api.documents import IMAGE_ALONE
 from api.errors import ApiError, bad_request
 from api.media.references import FetchedImage, ImageReference
-from api.picturing import ImageOptions, check_images, check_options, fetched_images, placeholders_in, with_images
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_no_places,
+    check_options,
+    check_written,
+    fetched_images,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
 from api.protocol.rows import RowsRequest, RowTask, error_entry
@@ -103,6 +113,7 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
     truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
     limit = Limit.of(truncation, model)
     check_variables(call.chat_template_kwargs)
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
     options = check_options(model, call.mm_processor_kwargs)
     finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
     timings = timings_of(request)
@@ -156,6 +167,7 @@ async def _compared(
         values = _object(row)
         group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
         made = await comparison(request, model, [group], truncation)
+        check_no_places(model, made.sequences)
     except ApiError as error:
         # A server that is busy is no fault of the row's.
         if error.status >= 500:
@@ -200,8 +212,10 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
         parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
+        check_images(model, parsed, values["messages"])
+        if parsed.images and model.spec.placeholder_id is None:
+            return _Single(ids=IMAGE_ALONE, named=parsed.images)
         check_template(model)
-        check_images(model, parsed)
         return _Single(messages=parsed.messages, named=parsed.images)
     except ApiError as error:
         return _Single(error=error)
@@ -303,13 +317,15 @@ def _within(
     name = "text" if single.messages is None and single.text is not None else "messages"
     try:
         if single.images:
-            ids = with_images(model, single.ids, single.images, options, limit)
+            alone = single.messages is None
+            ids = single.ids if alone else with_images(model, single.ids, single.images, options, limit)
             sequences = Sequences(name, [ids], images=[single.images], image_options=options)
         elif 0 < len(single.ids) <= limit.tokens:
             sequences = Sequences(name, [single.ids])
         else:
             texts = None if single.text is None else [single.text]
             sequences = ids_within(model, name, [single.ids], truncation, texts)
+        check_no_places(model, sequences)
         check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error

@@ -10,7 +10,7 @@ from api.media.references import ImageReference
 from api.protocol.inputs import kind_of, nonempty_text
 
 KEYS = ("text", "image")
-"""What a document of Jina's has, one of them."""
+"""What a document of Jina's has, one of them or both."""
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
@@ -39,7 +39,7 @@ class Document:
 
 
 def jina_document(value: object, place: str) -> Document:
-    """A text, `{"text": ...}` or `{"image": ...}`, which is a URL or base64 by itself.
+    """A text, or an object with `text`, with `image`, which is a URL or base64 by itself, or with an image and a text.
 
     Raises:
         ApiError: 400, it is something else.
@@ -47,11 +47,14 @@ def jina_document(value: object, place: str) -> Document:
     if isinstance(value, str):
         return Document([nonempty_text(value, place)], place)
     named = [key for key in KEYS if isinstance(value, dict) and value.get(key) is not None]
-    if not isinstance(value, dict) or len(named) != 1:
+    if not isinstance(value, dict) or not named:
         raise _wrong(place, value, 'a text, {"text": "..."} or {"image": URL}')
-    if named == ["text"]:
-        return Document([nonempty_text(value["text"], f"{place}.text")], place)
-    return Document([image_of(value["image"], f"{place}.image")], place)
+    parts: list[str | ImageReference] = []
+    if "image" in named:
+        parts.append(image_of(value["image"], f"{place}.image"))
+    if "text" in named:
+        parts.append(nonempty_text(value["text"], f"{place}.text"))
+    return Document(parts, place)
 
 
 def image_of(value: object, place: str) -> ImageReference:

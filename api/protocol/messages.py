@@ -122,7 +122,8 @@ def _part(part: object, place: str, images: list[ImageReference]) -> dict[str, A
         raise bad_request(f"{place}.type is {kind!r}; the type of a part must be 'text' or 'image_url'.", "messages")
     if not isinstance(part.get("text"), str):
         raise _wrong(f"{place}.text", part.get("text"), "a string")
-    return part
+    # Data sets write {"text": ..., "image": null}: templates take whatever has the key for an image.
+    return {key: entry for key, entry in part.items() if entry is not None}
 
 
 def _image(part: Mapping[str, Any], key: str, place: str) -> ImageReference:

@@ -267,3 +267,16 @@ def test_a_document_with_an_image_is_a_message_of_the_user(client: httpx.Client)
     whole = embed(client, [{"role": "user", "content": [part(data_uri("odd.png"))]}])
     document = client.post("/v1/embeddings", json={"input": [{"image": data_uri("odd.png")}]})
     np.testing.assert_allclose(vector(document), vector(whole), atol=1e-6)
+
+
+def test_jinas_rerank_compares_a_text_with_images(clip: httpx.Client) -> None:
+    (text, text_vector), (name, image_vector) = of_clip("text"), of_clip("image")
+    documents = [{"image": data_uri(name)}, {"text": text}, text]
+    reply = clip.post("/v1/rerank", json={"query": text, "documents": documents, "return_documents": True})
+    assert reply.status_code == 200, reply.text
+    results = {each["index"]: each for each in reply.json()["results"]}
+    wanted = text_vector @ image_vector / np.linalg.norm(text_vector) / np.linalg.norm(image_vector)
+    assert results[0]["relevance_score"] == pytest.approx(wanted, abs=1e-4)
+    assert results[1]["relevance_score"] == pytest.approx(1, abs=1e-5)
+    assert results[0]["document"] == {"image": data_uri(name)}
+    assert results[1]["document"] == {"text": text}
