@@ -58,7 +58,7 @@ def test_two_ranks_give_what_one_gives(name: str) -> None:
         np.testing.assert_allclose(rows, expected, rtol=0, atol=LARGEST_DIFFERENCE * size, err_msg=str(known.text))
 
 
-@pytest.mark.parametrize("name", ["ernie-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("name", ["ernie-vl", "qwen2.5-vl", "clip", "siglip2"])
 def test_two_ranks_give_what_one_gives_of_images(name: str) -> None:
     known = recorded(name)["inputs"]
     images = [[str(VISION / "images" / image) for image in images_of(each["messages"])] for each in known]
