@@ -9,6 +9,7 @@ from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import Linear
 from pooling.parallel import summed
+from pooling.precision import unquantized
 from pooling.tensors import tensor_of
 
 
@@ -55,7 +56,8 @@ class MixtureOfExperts(Layer):
         super().__init__()
         self.chosen = chosen
         self.least_sum = least_sum
-        self.router = Linear(hidden, experts, bias=False)
+        with unquantized():  # or a token could go to another expert
+            self.router = Linear(hidden, experts, bias=False)
         self.statics = ScoreCorrection(experts)
 
         def part(width: int) -> GatedFeedForward:

@@ -16,7 +16,7 @@ from pooling.layers.stored_either_way import LinearStoredEitherWay
 from pooling.models.decoder import DecoderShape
 from pooling.models.ernie_moe import ErnieMoeForPooling
 from pooling.models.interface import default_pooling_type
-from pooling.precision import write
+from pooling.precision import unquantized, write
 from pooling.settings import Settings
 
 # What Baidu's own configurations state as two numbers, and which of them counts on text.
@@ -69,7 +69,8 @@ class ErnieVLMoeForPooling(ErnieMoeForPooling):
     def experts(cls, config: Settings, shape: DecoderShape) -> MixtureOfExperts:
         """The experts for text; their router is stored as hidden x experts."""
         mixture = super().experts(config, shape)
-        mixture.router = LinearStoredEitherWay(shape.hidden, len(mixture.experts), bias=False)
+        with unquantized():
+            mixture.router = LinearStoredEitherWay(shape.hidden, len(mixture.experts), bias=False)
         mixture.statics = TextScoreCorrection(len(mixture.experts))
         return mixture
 

@@ -11,6 +11,7 @@ from pooling.layers.attention import AttentionIndex, AttentionPlan
 from pooling.layers.layer import Layer
 from pooling.models.heads import new_head
 from pooling.pooler_config import PoolingType
+from pooling.precision import unquantized
 
 
 class PoolingModel(Layer):
@@ -41,7 +42,8 @@ class PoolingModel(Layer):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.head: Layer | None = new_head(spec, self.classification_head)
+        with unquantized():
+            self.head: Layer | None = new_head(spec, self.classification_head)
 
     def forward(
         self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex

@@ -19,10 +19,12 @@ from tests.pooling.test_families import FAMILIES, inputs_of, options_of
 LARGEST_DIFFERENCE = 1e-5
 
 
-def rows_of_ranks(size: int, name: str) -> list[np.ndarray]:
-    """What a group of so many ranks gives for the inputs of a golden."""
+def rows_of_ranks(size: int, name: str, **changed: str) -> list[np.ndarray]:
+    """What a group of so many ranks gives for the inputs of a golden, with options beside the golden's own."""
     ids = json.dumps([known.ids for known in inputs_of(name)])
-    options = {field: value for field, value in asdict(options_of(name)).items() if value is not None}
+    options = {
+        field: value for field, value in asdict(replace(options_of(name), **changed)).items() if value is not None
+    }
     command = [
         sys.executable,
         "-m",
