@@ -89,7 +89,7 @@ class ModelSpec:
             when it does so where there is a template.
         tied_embeddings: whether the language-model head is the embedding.
         dtype: the type of weights and activations.
-        quantization: "int8" where the linear layers before the pooler hold a byte a weight, whatever the dtype; or "none".
+        quantization: "int8" where the linear layers before the pooler hold a byte a weight, else "none".
         fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
             options; two processes with different fingerprints would give different results.
         origins: for each decision, the file, class or option that made it.

@@ -71,9 +71,9 @@ class PartialLinear(WeightedLayer):
         self.bias = self.new_vector(outputs) if bias else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.product(x, self.bias)
+        return self.multiplied(x, self.bias)
 
-    def product(self, x: paddle.Tensor, bias: paddle.Tensor | None) -> paddle.Tensor:
+    def multiplied(self, x: paddle.Tensor, bias: paddle.Tensor | None) -> paddle.Tensor:
         """x [.., inputs] times the transpose of the weight, plus bias."""
         if self.precision.int8:
             return product_of_int8(x, self.weight, self.steps, bias)
@@ -142,8 +142,8 @@ class RowParallelLinear(PartialLinear):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not self.reduce:
-            return self.product(x, self.bias if self.adds_bias else None)
-        whole = summed(self.product(x, None))
+            return self.multiplied(x, self.bias if self.adds_bias else None)
+        whole = summed(self.multiplied(x, None))
         return whole if self.bias is None else whole + self.bias
 
 

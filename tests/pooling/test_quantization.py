@@ -1,4 +1,4 @@
-"""`--quantization int8`: rounded to the nearest step, a byte a weight, close to float32, and refused where it cannot be."""
+"""`--quantization int8`: rounded to the nearest step, a byte a weight, close to float32, or refused."""
 
 import json
 import os
@@ -33,6 +33,8 @@ from tests.pooling.test_parallel import rows_of_ranks
 
 INT8 = ModelOptions(quantization="int8")
 LEAST_COSINE = 0.99
+# Of the largest score of a golden. Random weights with experts: some tokens go to others once the rest is rounded.
+LARGEST_SHARE_OF_SCORES = 0.1
 LEAST_COSINE_OF_MINILM = 0.995
 LARGEST_DIFFERENCE_IN_COMPANY = 1e-5
 
@@ -87,12 +89,13 @@ def test_every_family_gives_nearly_what_it_gives_in_float32(name: str) -> None:
     found = rows_of(engine, name)
     differ = [not np.array_equal(mine, theirs) for mine, theirs in zip(found, full, strict=True)]
     assert any(differ), "the weights are rounded"
+    largest = max(float(np.abs(known.rows).max()) for known in inputs_of(name))
     for known, mine in zip(inputs_of(name), found, strict=True):
         if engine.spec.head is Head.NONE:
             assert cosines(mine, known.rows).min() >= LEAST_COSINE, known.text
         else:
-            largest = max(1.0, float(np.abs(known.rows).max()))
-            np.testing.assert_allclose(mine, known.rows, rtol=0, atol=0.1 * largest, err_msg=str(known.text))
+            bound = LARGEST_SHARE_OF_SCORES * largest
+            np.testing.assert_allclose(mine, known.rows, rtol=0, atol=bound, err_msg=str(known.text))
 
 
 def test_real_vectors_stay_close(minilm_directory: Path) -> None:
@@ -133,10 +136,8 @@ def test_a_model_takes_less_memory(name: str) -> None:
     assert bytes_of(narrow) == bytes_of(full) - saved + steps
 
 
-@pytest.mark.parametrize("name", ["bert-cross-encoder", "ernie-moe", "ernie-vl-moe"])
+@pytest.mark.parametrize("name", ["bert-cross-encoder", "ernie-moe", "ernie-vl"])
 def test_embeddings_heads_and_routers_are_left_as_they_are(name: str) -> None:
-    if name not in NAMES:
-        pytest.skip(f"there is no golden of {name}")
     engine = engine_of(name)
     kinds = {path: layer.weight.dtype for path, layer in linears(engine)}
     left = {path for path, dtype in kinds.items() if dtype != paddle.int8}
