@@ -92,7 +92,7 @@ def write(parameter: paddle.Tensor, place: tuple[slice, ...], values: NDArray[np
         return
     if parameter.dtype == paddle.bfloat16:
         memory = np.from_dlpack(parameter.detach().view("int16"))
-        memory.view(np.uint16)[place] = bfloat16_bits(values)
+        memory.view(np.uint16)[place] = bfloat16_bits(values.astype(np.float32, copy=False))
     else:
         np.from_dlpack(parameter.detach())[place] = values
 

@@ -22,7 +22,8 @@ def quantized(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     # Of a row so small that its step has lost its digits, zeros are left.
     steps = np.where(steps < np.finfo(np.float32).tiny, np.float32(1), steps)
     with np.errstate(invalid="ignore"):
-        return np.rint(weight / steps[:, None]).astype(np.int8), steps
+        numbers = weight / steps[:, None]
+        return np.rint(numbers, out=numbers).astype(np.int8), steps
 
 
 def product_of_int8(
