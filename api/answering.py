@@ -12,13 +12,16 @@ from api.admission import REFUSED, check_within_bounds, full
 from api.callers import Caller
 from api.deadlines import deadline_of
 from api.errors import ApiError, RefusedError, Rehearsed, bad_request
+from api.keeping import kept_images
 from api.limiting import admitted, check_within_limits
+from api.picturing import check_no_places
 from api.replaying import LANE_HEADER, REHEARSAL
 from api.sequences import Sequences
 from api.serving import ServedModel
 from api.state import caller_of, state_of, timings_of
 from pooling.overrides import refusal
 from pooling.pooler_config import Activation, PoolingType
+from pooling.vision.processors import canonical
 from scheduler.errors import QueueFullError
 from scheduler.keys import Lane
 from scheduler.messages import Failure, Item, Result, Vector
@@ -99,6 +102,7 @@ async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Resul
     """`pooled_each` in a lane that is the caller's."""
     state, timings, caller = state_of(request), timings_of(request), caller_of(request)
     check_possible(call, state.options.max_response_bytes)
+    check_no_places(call.model, call.sequences)
     check_within_bounds(call.sequences.tokens, state.options, call.sequences.field)
     if getattr(request.state, REHEARSAL, False):
         check_within_limits(caller, call.sequences.tokens)
@@ -111,7 +115,8 @@ async def _let_in(request: Request, call: PoolingCall, lane: Lane) -> list[Resul
     async with admitted(state.redis, caller, call.sequences.tokens, seconds) as admission:
         timings.allowance = admission.headers
         try:
-            results = await _results(request, call.model, lane, items)
+            async with kept_images(request, call.model, request_id, call.sequences, seconds):
+                results = await _results(request, call.model, lane, items)
         except QueueFullError as error:
             raise full(error, lane, caller, state.options) from error
     # Those of the item that came back last, as far as the worker's clocks tell.
@@ -162,7 +167,8 @@ def check_possible(call: PoolingCall, longest: int) -> None:
 def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller) -> list[Item]:
     """The items of a request that is accepted now, one a sequence; `seconds` are left until its deadline."""
     created_ms = time.time_ns() // 1_000_000
-    sequences = call.sequences
+    sequences, none = call.sequences, [()] * len(call.sequences.ids)
+    image_options = canonical(sequences.image_options)
     return [
         Item(
             request_id,
@@ -178,9 +184,11 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller)
             call.pooling_type,
             call.activation,
             caller.weight,
+            tuple(image.digest for image in images),
+            image_options,
         )
-        for index, (ids, second) in enumerate(
-            zip(sequences.ids, sequences.second_from or [None] * len(sequences.ids), strict=True)
+        for index, (ids, second, images) in enumerate(
+            zip(sequences.ids, sequences.second_from or [None] * len(none), sequences.images or none, strict=True)
         )
     ]
 

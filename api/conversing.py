@@ -1,17 +1,28 @@
 """From the messages of a request to one sequence: rendered by the chat template, then tokenised."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import Request
 
+from api.documents import IMAGE_ALONE
 from api.errors import bad_request
+from api.media.references import FetchedImage
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_options,
+    check_written,
+    fetched_images,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.common import ConversationRequest
 from api.protocol.inputs import Tokens, kind_of
 from api.protocol.messages import parse_messages
 from api.rendering import OWN_VARIABLES, Renderer
-from api.sequences import Limit, Sequences, ids_within
+from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import PoolingType
@@ -25,10 +36,14 @@ class TokenizedConversation:
     Attributes:
         ids: int32 [n].
         text: what was tokenised; None where the caller sent token ids.
+        images: those that stand among the tokens.
+        image_options: how they are processed.
     """
 
     ids: TokenIds
     text: str | None
+    images: Sequence[FetchedImage] = ()
+    image_options: ImageOptions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,11 @@ async def conversation_within(
     limit = Limit.of(truncation, model)
     found = await tokenized_conversation(request, call, model, add_special_tokens=add_special_tokens, limit=limit)
     texts = None if found.text is None else [found.text]
-    return Conversation(ids_within(model, "messages", [found.ids], truncation, texts), found.text)
+    if found.images:  # never cut, and known to be within the limit
+        sequences = Sequences("messages", [found.ids], images=[found.images], image_options=found.image_options)
+    else:
+        sequences = ids_within(model, "messages", [found.ids], truncation, texts)
+    return Conversation(sequences, found.text)
 
 
 async def tokenized_conversation(
@@ -75,19 +94,28 @@ async def tokenized_conversation(
     Templates write special tokens themselves: `add_special_tokens` puts none before a text that begins with them.
 
     Args:
-        limit: of a text with far more tokens, not all come.
+        limit: of a text with far more tokens, not all come. With images, too many are refused in any case.
 
     Raises:
         ApiError: 400 that names the field that is wrong, or tells in the template's words what it refuses.
     """
     parsed = parse_messages(call.messages, model.tokenizer.vocab_size)
     _check(call, model.renderer)
+    image_options = check_options(model, call.mm_processor_kwargs)
     if isinstance(parsed, Tokens):
         return TokenizedConversation(np.asarray(parsed.values[0], dtype=np.int32), None)
+    check_images(model, parsed, call.messages)
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
+    if parsed.images and model.spec.placeholder_id is None:
+        return TokenizedConversation(IMAGE_ALONE, None, await fetched_images(request, parsed.images), image_options)
     renderer = model.renderer
     if call.chat_template is None:
         check_template(model)
     timings, tokenizer = timings_of(request), model.tokenizer
+    images: Sequence[FetchedImage] = ()
+    if parsed.images:
+        with timings.stage("images"):
+            images = await fetched_images(request, parsed.images)
     with timings.stage("tokenize"):
         text = await renderer.render(
             parsed.messages,
@@ -96,14 +124,20 @@ async def tokenized_conversation(
             variables=call.chat_template_kwargs,
             template=call.chat_template,
         )
+        if images:
+            text = placeholders_in(text, model)
         timings.characters += len(text)
 
         def encoded() -> TokenIds:
-            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit else text
+            # Of a text with images all is needed, to find their places in.
+            shortened = tokenizer.shortened(text, limit.tokens, limit.side) if limit and not images else text
             (ids,) = tokenizer.encode_rendered([shortened], add_special_tokens)
             return ids
 
-        return TokenizedConversation(await model.aside(len(text), encoded), text)
+        ids = await model.aside(len(text), encoded)
+        if images:
+            ids = with_images(model, ids, images, image_options, limit or Limit.of(Truncation(), model))
+        return TokenizedConversation(ids, text, images, image_options)
 
 
 def _check(call: ConversationRequest, renderer: Renderer) -> None:

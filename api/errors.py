@@ -57,7 +57,7 @@ class ApiError(Exception):
         self.headers = headers
 
 
-Reason = Literal["lane_full", "key_full", "deadline", "tokens_per_minute", "concurrency", "too_large"]
+Reason = Literal["lane_full", "key_full", "deadline", "tokens_per_minute", "concurrency", "too_large", "images_full"]
 
 
 class RefusedError(ApiError):

@@ -226,6 +226,12 @@ class Options(BaseModel):
     max_image_pixels: Annotated[PositiveInt, Shown("media", "PIXELS", (*BULK, SERVE, API, WORKER))] = Field(
         33_000_000, description="most pixels of an image, decoded; each takes up to 16 bytes for a moment"
     )
+    media_cache_mb: Annotated[PositiveInt, Shown("media", "MIB", (*BULK, SERVE, API))] = Field(
+        1024, description="most memory of Redis for the images of a model's requests"
+    )
+    media_cache_ttl: Annotated[PositiveInt, Shown("media", "SECONDS", (*BULK, SERVE, API))] = Field(
+        3600, description="how long an image is kept in Redis after its last use, while there is room"
+    )
     media_timeout: Annotated[float, Shown("media", "SECONDS", (*BULK, SERVE, API))] = Field(
         10.0, gt=0, description="longest time in which all images of a request are fetched"
     )

@@ -3,6 +3,8 @@
 from fastapi import Request
 
 from api.conversing import conversation_within
+from api.documents import documents_within
+from api.picturing import check_options
 from api.protocol.common import InputRequest
 from api.protocol.inputs import Texts, parse_inputs
 from api.sequences import Sequences, ids_within, texts_within
@@ -23,6 +25,18 @@ async def sequences_of(request: Request, call: InputRequest, model: ServedModel,
         special = bool(call.add_special_tokens)
         return (await conversation_within(request, call, model, add_special_tokens=special)).sequences
     truncation = call.truncation()
+    if call.holds_documents:
+        return await documents_within(
+            request,
+            model,
+            "input",
+            call.documents(),
+            truncation,
+            options=call.mm_processor_kwargs,
+            prompt=prompt,
+            add_special_tokens=call.add_special_tokens is not False,
+        )
+    check_options(model, call.mm_processor_kwargs)
     inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
     if not isinstance(inputs, Texts):
         return ids_within(model, "input", inputs.values, truncation)

@@ -11,14 +11,26 @@ from fastapi import Request
 
 from api.answering import failure_error
 from api.conversing import check_steps, check_template, check_variables
+from api.documents import IMAGE_ALONE
 from api.errors import ApiError, bad_request
+from api.media.references import FetchedImage, ImageReference
+from api.picturing import (
+    ImageOptions,
+    check_images,
+    check_no_places,
+    check_options,
+    check_written,
+    fetched_images,
+    placeholders_in,
+    with_images,
+)
 from api.protocol.inputs import Tokens, nonempty_text, nonempty_texts
 from api.protocol.messages import Message, parse_messages
 from api.protocol.rows import RowsRequest, RowTask, error_entry
 from api.scoring import Comparison, Group, comparison
 from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
-from api.state import timings_of
+from api.state import state_of, timings_of
 from pooling.pooler_config import Activation
 from pooling.tokenizing import TokenIds
 from scheduler.messages import Failure, Result
@@ -26,6 +38,9 @@ from scheduler.messages import Failure, Result
 TOGETHER = 64
 """Conversations that a template's process gets at once, and rows that are compared without a pause: some 10 ms of work,
 for which others wait."""
+
+FETCHED_TOGETHER = 16
+"""Rows whose images are fetched at once."""
 
 MAX_DOCUMENTS = 16_384
 """In all rows of a call: each becomes an item of the queue, and a few megabytes of JSON could hold millions."""
@@ -66,6 +81,8 @@ class _Single:
     text: str | None = None
     ids: TokenIds | None = None
     error: ApiError | None = field(default=None)
+    named: Sequence[ImageReference] = ()
+    images: Sequence[FetchedImage] = ()
 
 
 async def prepared_rows(request: Request, call: RowsRequest, model: ServedModel) -> list[Prepared]:
@@ -96,19 +113,22 @@ async def _singles(request: Request, call: RowsRequest, model: ServedModel, rows
     truncation = call.truncation("left" if call.task is RowTask.SCORE else "right")
     limit = Limit.of(truncation, model)
     check_variables(call.chat_template_kwargs)
+    check_written(model, call.chat_template_kwargs, "chat_template_kwargs")
+    options = check_options(model, call.mm_processor_kwargs)
     finish = _score if call.task is RowTask.SCORE else _embedding(call.encoding_format)
     timings = timings_of(request)
     with timings.stage("tokenize"):
         singles = await model.aside(
             len(rows) * ROW_CHARACTERS, lambda: [_single(row, model, call.task) for row in rows]
         )
+        await _fetch(request, singles)
         await _render(model, singles, call.chat_template_kwargs)
         characters = sum(len(single.text) for single in singles if single.text is not None)
         timings.characters += characters
 
         def tokenized() -> list[Prepared]:
             _tokenize(model, singles, call.add_special_tokens, limit)
-            return [_within(model, single, truncation, limit, finish) for single in singles]
+            return [_within(model, single, truncation, limit, finish, options) for single in singles]
 
         return await model.aside(characters + len(rows) * ROW_CHARACTERS, tokenized)
 
@@ -147,6 +167,7 @@ async def _compared(
         values = _object(row)
         group = Group(nonempty_text(values.get("query"), "query"), nonempty_texts(values.get("documents"), "documents"))
         made = await comparison(request, model, [group], truncation)
+        check_no_places(model, made.sequences)
     except ApiError as error:
         # A server that is busy is no fault of the row's.
         if error.status >= 500:
@@ -191,8 +212,11 @@ def _single(row: object, model: ServedModel, task: RowTask) -> _Single:
         parsed = parse_messages(values["messages"], model.tokenizer.vocab_size)
         if isinstance(parsed, Tokens):
             return _Single(ids=np.asarray(parsed.values[0], dtype=np.int32))
+        check_images(model, parsed, values["messages"])
+        if parsed.images and model.spec.placeholder_id is None:
+            return _Single(ids=IMAGE_ALONE, named=parsed.images)
         check_template(model)
-        return _Single(messages=parsed.messages)
+        return _Single(messages=parsed.messages, named=parsed.images)
     except ApiError as error:
         return _Single(error=error)
 
@@ -203,9 +227,40 @@ def _object(row: object) -> Mapping[str, Any]:
     return row
 
 
+async def _fetch(request: Request, singles: Sequence[_Single]) -> None:
+    """Fetches the images of rows; a row whose image is not to be had is wrong, and no other.
+
+    Raises:
+        ApiError: 413, the images of all rows are more than may be kept at once.
+        Rehearsed: it was only asked whether the call could run.
+    """
+    waiting = [single for single in singles if single.named]
+    most = state_of(request).options.media_cache_mb * 1024 * 1024
+    size = 0
+    for begin in range(0, len(waiting), FETCHED_TOGETHER):
+        group = waiting[begin : begin + FETCHED_TOGETHER]
+        found = await asyncio.gather(*(fetched_images(request, each.named) for each in group), return_exceptions=True)
+        for single, images in zip(group, found, strict=True):
+            if isinstance(images, ApiError) and images.status < 500:
+                single.error = images
+            elif isinstance(images, BaseException):
+                raise images
+            else:
+                single.images = images
+                size += sum(len(image.data) for image in images)
+        if size > most:
+            raise ApiError(
+                413,
+                f"rows have images of more than {most} bytes together, and no more are kept at once "
+                "(--media-cache-mb): send fewer rows.",
+                param="rows",
+                code="request_too_large",
+            )
+
+
 async def _render(model: ServedModel, singles: Sequence[_Single], variables: Mapping[str, Any] | None) -> None:
     """Makes texts of messages, many at once; where the template refuses one of many, one by one."""
-    waiting = [single for single in singles if single.messages is not None]
+    waiting = [single for single in singles if single.messages is not None and single.error is None]
     for begin in range(0, len(waiting), TOGETHER):
         group = waiting[begin : begin + TOGETHER]
         try:
@@ -236,24 +291,41 @@ def _tokenize(model: ServedModel, singles: Sequence[_Single], framed: bool | Non
     tokenizer = model.tokenizer
     for rendered in (True, False):
         group = [each for each in singles if each.text is not None and (each.messages is not None) == rendered]
-        texts = [tokenizer.shortened(each.text or "", limit.tokens, limit.side) for each in group]
+        texts = [
+            placeholders_in(each.text or "", model)
+            if each.images
+            else tokenizer.shortened(each.text or "", limit.tokens, limit.side)
+            for each in group
+        ]
         adds = (not rendered) if framed is None else framed
         found = tokenizer.encode_rendered(texts, adds) if rendered else tokenizer.encode(texts, adds)
         for single, ids in zip(group, found, strict=True):
             single.ids = ids
 
 
-def _within(model: ServedModel, single: _Single, truncation: Truncation, limit: Limit, finish: Finish) -> Prepared:
+def _within(
+    model: ServedModel,
+    single: _Single,
+    truncation: Truncation,
+    limit: Limit,
+    finish: Finish,
+    options: ImageOptions,
+) -> Prepared:
     if single.error is not None:
         return single.error
     assert single.ids is not None
     name = "text" if single.messages is None and single.text is not None else "messages"
     try:
-        if 0 < len(single.ids) <= limit.tokens:
+        if single.images:
+            alone = single.messages is None
+            ids = single.ids if alone else with_images(model, single.ids, single.images, options, limit)
+            sequences = Sequences(name, [ids], images=[single.images], image_options=options)
+        elif 0 < len(single.ids) <= limit.tokens:
             sequences = Sequences(name, [single.ids])
         else:
             texts = None if single.text is None else [single.text]
             sequences = ids_within(model, name, [single.ids], truncation, texts)
+        check_no_places(model, sequences)
         check_steps(sequences.ids[0], model)
     except ApiError as error:
         return error

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
 from api.answering import PoolingCall, pooled
+from api.documents import documents_within
 from api.embedding import check_embeds, cosines, stacked
 from api.errors import ApiError, bad_request
-from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within, texts_within
+from api.media.references import ImageReference
+from api.protocol.documents import Document
+from api.protocol.texts import Compared
+from api.sequences import MODEL_MAXIMUM, Limit, PairFields, Sequences, Truncation, pairs_within
 from api.serving import ServedModel
 from api.state import state_of, timings_of
 from pooling.activations import Scores, activated
@@ -32,15 +37,29 @@ class Group:
         instruction: what the model is told of its task, in place of what the checkpoint tells it.
     """
 
-    query: str
-    documents: Sequence[str]
+    query: Compared
+    documents: Sequence[Compared]
     instruction: str | None = None
 
     @property
     def characters(self) -> int:
         """Of all its sequences together."""
-        repeated = len(self.query) + len(self.instruction or "")
-        return repeated * len(self.documents) + sum(map(len, self.documents))
+        repeated = _length(self.query) + len(self.instruction or "")
+        return repeated * len(self.documents) + sum(map(_length, self.documents))
+
+    @property
+    def image(self) -> ImageReference | None:
+        """The first image in it."""
+        return next((each for each in (self.query, *self.documents) if isinstance(each, ImageReference)), None)
+
+    @property
+    def texts(self) -> tuple[str, Sequence[str]]:
+        """The query and the documents, where none is an image."""
+        return cast("tuple[str, Sequence[str]]", (self.query, self.documents))
+
+
+def _length(compared: Compared) -> int:
+    return len(compared) if isinstance(compared, str) else 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,8 @@ async def comparison(
 ) -> Comparison:
     """Each query with each of its documents, as sequences.
 
-    A cross encoder reads both together. An embedding model reads each alone, and the score is the cosine.
+    A cross encoder reads both together. An embedding model reads each alone, and the score is the cosine; so images
+    are for embedding models that take them.
 
     Args:
         fields: what the request calls them.
@@ -117,6 +137,13 @@ async def comparison(
             f"instruction has no place in what {model.name} reads: leave it out.", "instruction", "not_supported"
         )
     if "score" in model.spec.tasks:
+        image = next((group.image for group in groups if group.image), None)
+        if image is not None:
+            raise bad_request(
+                f"{image.place} is an image, and {model.name} takes text only: leave it out.",
+                image.place.partition("[")[0],
+                "unsupported_content",
+            )
         return _by_cross_encoder(model, await _paired(request, model, groups, truncation, fields), activate)
     return await _by_likeness(request, model, groups, truncation, fields)
 
@@ -165,7 +192,7 @@ async def _paired(
     limit, pairs = Limit.of(truncation, model), list[EncodedPair]()
     with timings.stage("tokenize"):
         # A query stands in all its sequences: one that fits in none is found out before it is repeated.
-        queries = [group.query for group in groups]
+        queries = [group.texts[0] for group in groups]
         for ids in await model.tokenize_within(queries, limit.tokens, add_special_tokens=False):
             if len(ids) >= limit.tokens:
                 raise bad_request(
@@ -179,14 +206,14 @@ async def _paired(
         timings.characters += characters
         for group in groups:
             documents = await model.aside(characters, _shortened, model.tokenizer, group, limit)
-            encode = await pairing.prepared(group.query, documents, group.instruction)
+            encode = await pairing.prepared(group.texts[0], documents, group.instruction)
             pairs += await model.aside(characters, encode)
-        counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.documents]
+        counted = [not model.tokenizer.may_shorten(text, limit.tokens) for group in groups for text in group.texts[1]]
         return pairs_within(limit, pairs, fields, counted)
 
 
 def _shortened(tokenizer: Tokenizer, group: Group, limit: Limit) -> list[str]:
-    return [tokenizer.shortened(text, limit.tokens) for text in group.documents]
+    return [tokenizer.shortened(text, limit.tokens) for text in group.texts[1]]
 
 
 async def _by_likeness(
@@ -197,11 +224,13 @@ async def _by_likeness(
     fields: PairFields,
 ) -> Comparison:
     check_embeds(model)
-    timings = timings_of(request)
-    asked = await texts_within(timings, model, fields.query, [group.query for group in groups], truncation)
-    documents = [text for group in groups for text in group.documents]
-    read = await texts_within(timings, model, fields.documents, documents, _of_documents(truncation, model))
-    both = Sequences(fields.documents, [*asked.ids, *read.ids], cut=asked.cut + read.cut)
+    queries = [Document([group.query], fields.query) for group in groups]
+    asked = await documents_within(request, model, fields.query, queries, truncation)
+    documents = [each for group in groups for each in group.documents]
+    named = [Document([each], f"{fields.documents}[{index}]") for index, each in enumerate(documents)]
+    read = await documents_within(request, model, fields.documents, named, _of_documents(truncation, model))
+    images = [*(asked.images or [()] * len(queries)), *(read.images or [()] * len(named))]
+    both = Sequences(fields.documents, [*asked.ids, *read.ids], cut=asked.cut + read.cut, images=images)
     owners = np.repeat(np.arange(len(groups)), [len(group.documents) for group in groups])
 
     def scores(rows: Sequence[bytes]) -> NDArray[np.float32]:

@@ -1,11 +1,14 @@
 """The token sequences of a request, brought within the model's limit: refused or cut."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from api.errors import ApiError, bad_request
+from api.media.references import FetchedImage
 from api.serving import ServedModel
 from api.timings import Timings
 from pooling.tokenizing import EncodedPair, Side, TokenIds
@@ -44,6 +47,8 @@ class Sequences:
         second_from: for each, where the second text of a pair begins as another segment, or None; empty without pairs.
         cut: how many were longer than the limit and were cut.
         cut_places: which, as far as they are not pairs.
+        images: of each sequence; empty where none has any.
+        image_options: how they are processed.
     """
 
     field: str
@@ -51,6 +56,8 @@ class Sequences:
     second_from: Sequence[int | None] = ()
     cut: int = 0
     cut_places: Sequence[int] = ()
+    images: Sequence[Sequence[FetchedImage]] = ()
+    image_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tokens(self) -> int:

@@ -18,6 +18,7 @@ from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
 from pooling.tokenizing import Side, TokenIds, Tokenizer
+from pooling.vision.processors import ImageProcessor, read_image_processor
 from scheduler.keys import ModelKeys
 
 INLINE_CHARACTERS = 2_000
@@ -45,6 +46,7 @@ def checkpoint_directory(options: Options) -> Path:
         spec = resolve_spec(directory, model_options(options))
         Tokenizer.from_spec(spec)
         read_chat_template(directory)
+        read_image_processor(spec)
         for module in spec.dense:
             verify_weights(module.directory)
     except PoolingError as error:
@@ -122,6 +124,7 @@ class ServedModel:
         renderer: makes text of messages.
         pairing: makes sequences of a query and its documents; None where it is not known how.
         threads: where longer texts are rendered and tokenised.
+        image_processor: how many tokens images have; None for a model of text alone.
     """
 
     name: str
@@ -135,6 +138,7 @@ class ServedModel:
     renderer: Renderer
     pairing: Pairing | None
     threads: ThreadPoolExecutor
+    image_processor: ImageProcessor | None = None
 
     @classmethod
     def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
@@ -160,6 +164,7 @@ class ServedModel:
             ),
             pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
+            image_processor=read_image_processor(spec),
         )
 
     @property

@@ -42,6 +42,11 @@ class Family:
         classified_by: which rows its classification head reads.
         heads: endings that mean another head in this family than in HEADS.
         multimodal: whether its `*ForConditionalGeneration` is served too, by its language model.
+        images: which file of `pooling.vision` has its image processor (`NAME_processor.py`); None for text alone.
+        placeholder: what config.json may call the id of the token that stands for a part of an image; empty where an
+            image is a sequence of its own.
+        projection: what config.json calls the width of embeddings, where it may be another than the hidden size.
+        text_defaults, vision_defaults: values of config.json's parts that transformers does not write, being its own.
     """
 
     module: str
@@ -50,13 +55,70 @@ class Family:
     classified_by: PoolingType = PoolingType.LAST
     heads: Mapping[str, Head] = field(default_factory=dict, hash=False)
     multimodal: bool = False
+    images: str | None = None
+    placeholder: tuple[str, ...] = ()
+    projection: str | None = None
+    text_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
+    vision_defaults: Mapping[str, object] = field(default_factory=dict, hash=False)
 
+
+CLIP = Family(
+    "clip",
+    "ClipForPooling",
+    pools=True,
+    images="clip",
+    projection="projection_dim",
+    text_defaults={
+        "vocab_size": 49408,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "projection_dim": 512,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 77,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "eos_token_id": 49407,
+    },
+    vision_defaults={
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 32,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+)
+
+SIGLIP_SIZES: Mapping[str, object] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+SIGLIP = Family(
+    "siglip",
+    "SiglipForPooling",
+    pools=True,
+    images="clip",
+    projection="projection_size",
+    text_defaults={**SIGLIP_SIZES, "vocab_size": 32000, "max_position_embeddings": 64, "pad_token_id": 1},
+    vision_defaults={**SIGLIP_SIZES, "image_size": 224, "patch_size": 16},
+)
+
+IMAGE_TOKEN = ("image_token_id",)
 
 ERNIE_VL_MOE = Family(
     "ernie_vl_moe",
     "ErnieVLMoeForPooling",
     heads={"ForProcessRewardModel": Head.GATED_REWARD},
     multimodal=True,
+    images="patches",
+    placeholder=("image_token_id", "im_patch_id"),  # the second is Baidu's own
 )
 
 FAMILIES: Mapping[str, Family] = {
@@ -70,6 +132,11 @@ FAMILIES: Mapping[str, Family] = {
     "Mistral": Family("mistral", "MistralForPooling"),
     "Qwen2": Family("qwen2", "Qwen2ForPooling"),
     "Qwen3": Family("qwen3", "Qwen3ForPooling"),
+    "Qwen2VL": Family("qwen2_vl", "Qwen2VLForPooling", multimodal=True, images="patches", placeholder=IMAGE_TOKEN),
+    "Qwen2_5_VL": Family(
+        "qwen2_5_vl", "Qwen25VLForPooling", multimodal=True, images="patches", placeholder=IMAGE_TOKEN
+    ),
+    "Qwen3VL": Family("qwen3_vl", "Qwen3VLForPooling", multimodal=True, images="patches", placeholder=IMAGE_TOKEN),
     "Gemma3Text": Family("gemma3", "Gemma3ForPooling"),
     "Gemma3": Family("gemma3", "Gemma3ForPooling"),
     "Ernie4_5": Family("ernie", "ErnieForPooling"),
@@ -77,6 +144,8 @@ FAMILIES: Mapping[str, Family] = {
     "Ernie4_5_Moe": Family("ernie_moe", "ErnieMoeForPooling"),
     "Ernie4_5_VLMoe": ERNIE_VL_MOE,
     "Ernie4_5_VL_Moe": ERNIE_VL_MOE,  # as transformers spelt it at first
+    "CLIP": CLIP,
+    "Siglip": SIGLIP,
 }
 
 # Endings, the longest first. BARE endings lead to the hidden states; their own heads stay on the disk.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from pooling.architectures import Architecture, Convert, Head, class_pooling_type, known_architecture
+from pooling.architectures import Architecture, Convert, Family, Head, class_pooling_type, known_architecture
 from pooling.chat_template import CHAT_TEMPLATE_FILE, SPECIAL_TOKENS_FILE
 from pooling.checkpoint import read_json, weight_files
 from pooling.errors import CheckpointError, OptionError
@@ -28,8 +28,15 @@ from pooling.settings import Settings
 
 CONFIG_FILE = "config.json"
 
-# Where a multimodal configuration keeps what describes its language model.
-TEXT_SECTIONS = ("text_config",)
+# How images are processed; transformers writes either.
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+IMAGE_FILES = (PREPROCESSOR_FILE, PROCESSOR_FILE)
+
+# Where a multimodal configuration keeps what describes its language model, and its vision tower. As in transformers the
+# sections that CLIP's first configurations have beside hold.
+TEXT_SECTIONS = ("text_config_dict", "text_config")
+VISION_SECTIONS = ("vision_config_dict", "vision_config")
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8")
@@ -77,6 +84,8 @@ class ModelSpec:
         head: what stands behind the pooler.
         tasks: what it is served for: "embed", "reward", "score" (a query with documents), "classify".
         settings: config.json, or its part for text, for what only one family knows.
+        whole: all of config.json.
+        hidden_size: the numbers of a row as it leaves the model: of its hidden states, or what they are projected to.
         lowercase: whether texts are lowercased before the tokenizer sees them (sentence_bert_config.json).
         max_model_len: the longest sequence in tokens, special tokens included.
         embedding_dimensions: the numbers in an embedding when no `dimensions` are asked for.
@@ -93,6 +102,8 @@ class ModelSpec:
         fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
             options; two processes with different fingerprints would give different results.
         origins: for each decision, the file, class or option that made it.
+        vision: config.json's part about the vision tower; None for a model of text alone.
+        placeholder_id: the token that stands for a part of an image; None where an image is a sequence of its own.
     """
 
     directory: Path
@@ -101,6 +112,7 @@ class ModelSpec:
     head: Head
     tasks: tuple[str, ...]
     settings: Settings
+    whole: Settings
     hidden_size: int
     vocab_size: int
     lowercase: bool
@@ -118,6 +130,13 @@ class ModelSpec:
     quantization: str
     fingerprint: str
     origins: Mapping[str, str] = field(compare=False)
+    vision: Settings | None = None
+    placeholder_id: int | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether requests may bring images."""
+        return self.vision is not None
 
     @property
     def supported_dimensions(self) -> tuple[int, ...]:
@@ -163,7 +182,8 @@ def resolve_spec(
     whole = Settings(read_json(path), path)
     architecture = known_architecture(whole.get("architectures"), path)
     _refuse_own_code(whole, architecture)
-    settings = next((section for name in TEXT_SECTIONS if (section := whole.section(name))), whole)
+    family = architecture.family
+    settings = _section(whole, TEXT_SECTIONS, family.text_defaults) or whole
     modules = read_modules(directory)
     convert = architecture.conversion(options.convert)
     origins = {
@@ -176,7 +196,7 @@ def resolve_spec(
     pooler = overridden(_pooler(architecture, convert, modules, whole, stated, origins), overrides)
     origins |= {f"pooler.{name}": OPTION for name in overrides}
     head = Head.TOKENS if pooler.returned_token_ids else architecture.head
-    hidden_size = settings.integer("hidden_size", "dim")
+    hidden_size = _width(whole, settings, family)
     _check_widths(modules.dense, hidden_size)
     label_names = _label_names(whole, head)
     spec = ModelSpec(
@@ -186,6 +206,7 @@ def resolve_spec(
         head=head,
         tasks=_tasks(head, pooler, len(label_names)),
         settings=settings,
+        whole=whole,
         hidden_size=hidden_size,
         vocab_size=settings.integer("vocab_size"),
         lowercase=False,
@@ -203,11 +224,32 @@ def resolve_spec(
         quantization=_quantization(options),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
+        vision=_section(whole, VISION_SECTIONS, family.vision_defaults) if family.images else None,
+        placeholder_id=_placeholder_id(whole, architecture),
     )
     _check_pooler(spec)
     length, lowercase, origin = longest_sequence(directory, settings, options.max_model_len, pooler.max_embed_len)
     origins["max_model_len"] = origin
     return replace(_with_dimensions(spec, whole), max_model_len=length, lowercase=lowercase)
+
+
+def _section(config: Settings, names: Sequence[str], defaults: Mapping[str, object]) -> Settings | None:
+    """The first of these objects in config.json, over what it holds where it is silent."""
+    section = next((section for name in names if (section := config.section(name)) is not None), None)
+    return section.over(defaults) if section is not None else None
+
+
+def _width(config: Settings, settings: Settings, family: Family) -> int:
+    """The numbers of a row as it leaves the model: its hidden size, or what that is projected to."""
+    hidden = settings.integer("hidden_size", "dim")
+    if family.projection is None:
+        return hidden
+    return config.integer(family.projection, default=settings.integer(family.projection, default=hidden))
+
+
+def _placeholder_id(config: Settings, architecture: Architecture) -> int | None:
+    names = architecture.family.placeholder
+    return config.integer(*names) if names and config.section("vision_config") is not None else None
 
 
 def _pooler(
@@ -394,7 +436,7 @@ def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]
     )
     module_configs = sorted(directory.glob("[0-9]_*/config.json"))
     names = [CONFIG_FILE, MODULES_FILE, *SENTENCE_CONFIG_FILES, PROMPTS_FILE]
-    names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE]
+    names += ["tokenizer.json", TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE, CHAT_TEMPLATE_FILE, *IMAGE_FILES]
     for path in [*(directory / name for name in names), *module_configs]:
         if path.exists():
             content = path.read_bytes()

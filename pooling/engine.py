@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from pooling.architectures import Head
 from pooling.config import ModelSpec
 from pooling.dense import DenseModule
 from pooling.device import multiplies_narrowly, select_device
+from pooling.embedded_images import EmbeddedImages
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
 from pooling.layers.attention import (
@@ -25,6 +27,7 @@ from pooling.layers.attention import (
     unflattened,
 )
 from pooling.models import model_class
+from pooling.models.images import PlacedImages
 from pooling.models.interface import PoolingModel
 from pooling.overrides import refusal
 from pooling.packed import PackedBatch, TokenIds, chunks_by_length
@@ -33,6 +36,7 @@ from pooling.pooler import Pooler, Rows
 from pooling.pooler_config import Activation, PoolingType
 from pooling.precision import Precision, as_type, building, precision_on, unquantized
 from pooling.tensors import tensor_of
+from pooling.vision.processors import PreparedImage
 from pooling.weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,8 @@ class PoolingInput:
         normalize: whether an embedding has length 1; None means as the spec says.
         pooling_type: which rows become its result; None means as the spec says.
         activation: what is applied to its scores; None means as the spec says.
+        images: in the order of their places among the ids, where the placeholder stands as often as an image has
+            tokens.
     """
 
     ids: TokenIds
@@ -79,6 +85,7 @@ class PoolingInput:
     normalize: bool | None = None
     pooling_type: PoolingType | None = None
     activation: Activation | None = None
+    images: tuple[PreparedImage, ...] = ()
 
 
 class PoolingEngine(Protocol):
@@ -109,6 +116,7 @@ class Engine:
         spec: the model.
         chunk_tokens: tokens computed at once.
         eager_tokens: up to so many at once are computed eagerly, more by the compiled program.
+        images: what the vision tower has made of images, of models that have one.
     """
 
     def __init__(
@@ -124,6 +132,7 @@ class Engine:
         self._model = model
         self._dense = dense
         self._followers = followers
+        self.images = EmbeddedImages(spec, model)
         precision = precision or Precision()
         on_cpu = paddle.get_device() == "cpu"
         self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
@@ -195,6 +204,7 @@ class Engine:
         """
         for position, given in enumerate(inputs):
             self._check(position, given)
+            self.images.check(position, given)
         if self._followers is None:
             return self._computed(inputs)
         # What is wrong with an input was said above, before another rank began to compute.
@@ -203,14 +213,23 @@ class Engine:
 
     def _computed(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
         results: dict[int, Rows] = {}
+        inputs = [self._as_sequence(given) for given in inputs]
         for chunk in chunks_by_length([len(given.ids) for given in inputs], self.chunk_tokens):
             taken = [inputs[position] for position in chunk]
-            batch = PackedBatch.of([each.ids for each in taken], [each.second_from for each in taken])
+            batch = PackedBatch.of(
+                [each.ids for each in taken], [each.second_from for each in taken], self.images.axes(taken)
+            )
             kinds = self._kinds(taken)
             ends = np.cumsum(self._pooler.counts(batch, kinds))
-            for position, each, rows in zip(chunk, taken, np.split(self._rows(batch, kinds), ends[:-1]), strict=True):
+            found = self._rows(batch, kinds, self.images.placed(taken))
+            for position, each, rows in zip(chunk, taken, np.split(found, ends[:-1]), strict=True):
                 results[position] = self._finished(rows, each)
         return [results[position] for position in range(len(inputs))]
+
+    def _as_sequence(self, given: PoolingInput) -> PoolingInput:
+        """An input with the ids that are computed for it: some models cut texts, or fill them up."""
+        ids = given.ids if given.images else self._model.sequence(given.ids)
+        return given if ids is given.ids else replace(given, ids=ids)
 
     def _kinds(self, inputs: Sequence[PoolingInput]) -> list[PoolingType] | None:
         """How each input is pooled; None where all are as the model says, which is the rule."""
@@ -218,12 +237,12 @@ class Engine:
             return None
         return [each.pooling_type or self.spec.pooler.pooling_type for each in inputs]
 
-    def _rows(self, batch: PackedBatch, kinds: Sequence[PoolingType] | None) -> Rows:
+    def _rows(self, batch: PackedBatch, kinds: Sequence[PoolingType] | None, images: PlacedImages | None) -> Rows:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
         short = batch.token_ids.size <= self.eager_tokens
         long = batch.grid.shape[1] > LONGEST_AT_ONCE
-        compiled = None if short or long else self._compiled
-        forward: Forward = compiled or self._model
+        compiled = None if short or long or images else self._compiled
+        forward: Forward = compiled or (partial(self._model.__call__, images=images) if images else self._model)
         with paddle.no_grad():
             # A compiled program always adds a mask, so that there is only one program.
             index = attention_index(batch, self._model.plan, always_masked=compiled is not None)

@@ -21,6 +21,8 @@ class PackedBatch:
         lengths: int64 [S].
         grid: for each place of the grid the token that lies there, int64 [S, L]; 0 where the place is padding.
         places: for each token its place in the flattened grid, int64 [T].
+        axes: where each token lies on several axes, for a rotary embedding that knows them, int64 [axes, T]; None where
+            all of them say the same as `positions`.
     """
 
     token_ids: NDArray[np.int64]
@@ -30,6 +32,7 @@ class PackedBatch:
     lengths: NDArray[np.int64]
     grid: NDArray[np.int64]
     places: NDArray[np.int64]
+    axes: NDArray[np.int64] | None = None
 
     @property
     def padded_places(self) -> int:
@@ -37,12 +40,18 @@ class PackedBatch:
         return self.grid.size - self.token_ids.size
 
     @classmethod
-    def of(cls, sequences: Sequence[TokenIds], second_from: Sequence[int | None] = ()) -> "PackedBatch":
+    def of(
+        cls,
+        sequences: Sequence[TokenIds],
+        second_from: Sequence[int | None] = (),
+        axes: NDArray[np.int64] | None = None,
+    ) -> "PackedBatch":
         """Pack sequences, in their order; each has at least one token.
 
         Args:
             sequences: the token ids of each.
             second_from: for each, the place where the second text of a pair begins, or None; may be left out.
+            axes: of the packed tokens, int64 [axes, T].
         """
         lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
@@ -62,7 +71,7 @@ class PackedBatch:
         for row, second in enumerate(second_from):
             if second is not None:
                 segments[cu_seqlens[row] + second : cu_seqlens[row + 1]] = 1
-        return cls(token_ids, positions, segments, cu_seqlens, lengths, grid, places)
+        return cls(token_ids, positions, segments, cu_seqlens, lengths, grid, places, axes)
 
 
 def chunks_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

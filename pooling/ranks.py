@@ -26,12 +26,16 @@ from pooling.device import DEVICE_VARIABLE, THREADS_VARIABLE, device_of_rank, se
 from pooling.engine import PoolingInput
 from pooling.parallel import join
 from pooling.pooler_config import Activation, PoolingType
+from pooling.vision.processors import PreparedImage
 
 log = logging.getLogger(__name__)
 
 EXIT_RANK_LOST = 73
 
 LENGTH_BYTES = 4
+
+# An image as msgpack: key, patches, their shape, grid, grid of tokens.
+_ImageFields = tuple[bytes, bytes, tuple[int, ...], tuple[int, int, int], tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def encode_inputs(inputs: Sequence[PoolingInput]) -> bytes:
                 each.normalize,
                 each.pooling_type,
                 each.activation,
+                [_image_fields(image) for image in each.images],
             ]
             for each in inputs
         ]
@@ -133,9 +138,13 @@ def encode_inputs(inputs: Sequence[PoolingInput]) -> bytes:
     return packed
 
 
+def _image_fields(image: PreparedImage) -> list[object]:
+    return [image.key, image.patches.astype("<f4").tobytes(), image.patches.shape, image.grid, image.token_grid]
+
+
 def decode_inputs(data: bytes) -> list[PoolingInput]:
     """The inputs that `encode_inputs` wrote."""
-    return [_input_of_fields(*fields) for fields in msgpack.unpackb(data)]
+    return [_input_of_fields(*fields) for fields in msgpack.unpackb(data, use_list=False)]
 
 
 def _input_of_fields(
@@ -145,6 +154,7 @@ def _input_of_fields(
     normalize: bool | None,
     pooling_type: str | None,
     activation: str | None,
+    images: tuple[_ImageFields, ...],
 ) -> PoolingInput:
     return PoolingInput(
         np.frombuffer(ids, "<i4"),
@@ -153,7 +163,14 @@ def _input_of_fields(
         normalize,
         None if pooling_type is None else PoolingType(pooling_type),
         None if activation is None else Activation(activation),
+        tuple(_image_of_fields(*fields) for fields in images),
     )
+
+
+def _image_of_fields(
+    key: bytes, patches: bytes, shape: tuple[int, ...], grid: tuple[int, int, int], token_grid: tuple[int, int, int]
+) -> PreparedImage:
+    return PreparedImage(key, np.frombuffer(patches, "<f4").reshape(shape), grid, token_grid)
 
 
 def send(stream: IO[bytes], message: bytes) -> None:

@@ -23,17 +23,26 @@ class Rotary:
         inverse_frequencies: radians per position, float32 [head_dim / 2].
         scale: what cosines and sines are multiplied by (YaRN's attention factor), else 1.
         dynamic: base, factor and trained length of "dynamic" scaling, which depends on a sequence's length; or None.
+        axis_of: for each frequency the axis whose position turns it, int64 [head_dim / 2]; None: there is one axis.
     """
 
     inverse_frequencies: NDArray[np.float32]
     scale: float = 1.0
     dynamic: tuple[float, float, int] | None = None
+    axis_of: NDArray[np.int64] | None = None
 
     def tables(
-        self, positions: NDArray[np.int64], lengths: NDArray[np.int64]
+        self, positions: NDArray[np.int64], lengths: NDArray[np.int64], axes: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Cosines and sines of T packed tokens in sequences of these lengths, float32 [T, head_dim / 2] each."""
-        angles = positions[:, None].astype(np.float32) * self._frequencies(lengths)
+        """Cosines and sines of T packed tokens in sequences of these lengths, float32 [T, head_dim / 2] each.
+
+        Args:
+            positions: of each token, int64 [T].
+            lengths: of each sequence, int64 [S].
+            axes: the positions on each axis, int64 [axes, T]; None where they are the same on all.
+        """
+        turned_by = positions[:, None] if axes is None or self.axis_of is None else axes[self.axis_of].T
+        angles = turned_by.astype(np.float32) * self._frequencies(lengths)
         scale = np.float32(self.scale)
         return np.cos(angles) * scale, np.sin(angles) * scale
 
@@ -70,8 +79,8 @@ def rotary_of(settings: Settings, head_dim: int, *, layer_type: str | None = Non
     if scaling.number("partial_rotary_factor", default=1.0) != 1.0:
         raise settings.refuse("partial_rotary_factor", scaling.get("partial_rotary_factor"), "use a model without it")
     plain = _inverse_frequencies(base, head_dim)
-    if variant == "default" or variant == "mrope":  # on text alone, multimodal rotary is the plain one
-        return Rotary(plain)
+    if variant == "default" or variant == "mrope":
+        return Rotary(plain, axis_of=_axes(scaling, head_dim))
     if variant == "linear":
         return Rotary(plain / np.float32(scaling.number("factor")))
     if variant == "dynamic":
@@ -81,6 +90,35 @@ def rotary_of(settings: Settings, head_dim: int, *, layer_type: str | None = Non
     if variant == "yarn":
         return _yarn(base, head_dim, scaling, settings)
     raise settings.refuse("rope_type", variant, f"use a model with one of {', '.join(VARIANTS)}")
+
+
+def _axes(scaling: Settings, head_dim: int) -> NDArray[np.int64] | None:
+    """Which of three axes (time, height, width) turns each frequency, by `mrope_section`; None without one.
+
+    Qwen2-VL gives each axis a stretch of the frequencies (Wang et al. 2024); with `mrope_interleaved` (Qwen3-VL) they
+    take turns, and what is left over is time's.
+    """
+    stated = scaling.get("mrope_section")
+    if stated is None:
+        return None
+    half = head_dim // 2
+    sections = [each for each in stated if isinstance(each, int)] if isinstance(stated, list) else []
+    if len(sections) != 3 or sum(sections) != half:
+        raise scaling.refuse("mrope_section", stated, f"it must be three numbers that add up to {half}")
+    axes = np.zeros(half, dtype=np.int64)
+    if scaling.flag("mrope_interleaved", default=False):
+        for axis in (1, 2):
+            axes[axis : 3 * sections[axis] : 3] = axis
+    else:
+        axes[:] = np.repeat(np.arange(3), sections)
+    return axes
+
+
+def axial(head_dim: int, base: float = 10_000.0) -> Rotary:
+    """The rotary embedding of a vision tower: one half of a head's frequencies for height, the same again for width."""
+    frequencies = _inverse_frequencies(base, head_dim // 2)
+    half = len(frequencies)
+    return Rotary(np.concatenate([frequencies, frequencies]), axis_of=np.repeat(np.arange(2), half))
 
 
 def _inverse_frequencies(base: float, head_dim: int) -> NDArray[np.float32]:

@@ -90,6 +90,11 @@ class Settings:
             raise self._wrong(name, value, "an object")
         return Settings(value, self.path)
 
+    def over(self, defaults: Mapping[str, object]) -> "Settings":
+        """These values, and defaults for those that are missing or null."""
+        stated = {name: value for name, value in self._values.items() if value is not None}
+        return Settings({**defaults, **stated}, self.path) if defaults else self
+
     def get(self, *names: str) -> object:
         """The first value under these names that is not null, else None."""
         return next((self._values[name] for name in names if self._values.get(name) is not None), None)

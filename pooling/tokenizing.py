@@ -1,7 +1,9 @@
 """From texts to token ids, exactly as the checkpoint's own tokenizer would."""
 
 import os
-from collections.abc import Sequence
+import re
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -12,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers import normalizers
 
 from pooling.checkpoint import read_json
 from pooling.config import ModelSpec
@@ -28,6 +31,9 @@ FIRST_CHARACTERS = 8
 
 SURPLUS_TOKENS = 64
 """So many more tokens than fit show that a text is too long, and keep the cut away from those that are used."""
+
+# What SigLIP was trained on has none of these; its tokenizer's class drops them, where tokenizer.json may not.
+PUNCTUATION = f"[{re.escape(string.punctuation)}]"
 
 # Those of transformers' classes that models of our families come with and that give token types.
 TOKENIZERS_WITH_SEGMENTS = ("BertTokenizer", "BertJapaneseTokenizer")
@@ -119,7 +125,9 @@ class Tokenizer:
                 f"{path} makes token ids up to {largest}, but the model's vocab_size is {spec.vocab_size}: use the "
                 "tokenizer.json that belongs to these weights."
             )
-        return cls(tokenizer, spec.vocab_size, spec.lowercase, _has_segments(spec))
+        config = _tokenizer_config(spec)
+        _normalize_as_class(tokenizer, config)
+        return cls(tokenizer, spec.vocab_size, spec.lowercase, _has_segments(spec, config))
 
     def encode(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[TokenIds]:
         """The token ids of each text, int32 [n], as `transformers.AutoTokenizer` gives them without truncation."""
@@ -244,14 +252,32 @@ def _tokens(encoding: tokenizers.Encoding, text: str) -> list[Token]:
     return found
 
 
-def _has_segments(spec: ModelSpec) -> bool:
+def _tokenizer_config(spec: ModelSpec) -> Mapping[str, object]:
+    path = spec.directory / TOKENIZER_CONFIG_FILE
+    return read_json(path) if path.exists() else {}
+
+
+def _normalize_as_class(tokenizer: tokenizers.Tokenizer, config: Mapping[str, object]) -> None:
+    """Have texts changed as some of transformers' classes do before their tokenizer sees them."""
+    name = str(config.get("tokenizer_class")).removesuffix("Fast")
+    before: list[normalizers.Normalizer] = []
+    if name == "Siglip2Tokenizer" or (name == "SiglipTokenizer" and config.get("do_lower_case", True)):
+        before.append(normalizers.Lowercase())
+    if name == "SiglipTokenizer":
+        before.append(normalizers.Replace(tokenizers.Regex(PUNCTUATION), ""))
+        before.append(normalizers.Replace(tokenizers.Regex(r"\s+"), " "))
+        before.append(normalizers.Strip())
+    if before:
+        own = tokenizer.normalizer
+        tokenizer.normalizer = normalizers.Sequence(before if own is None else [*before, own])
+
+
+def _has_segments(spec: ModelSpec, config: Mapping[str, object]) -> bool:
     """Whether the second text of a pair is another segment to the model, as it is for BERT and not for RoBERTa.
 
     As in transformers 5 the tokenizer's configuration decides whether token types are handed to the model, by a list or
     by the name of a class.
     """
-    path = spec.directory / TOKENIZER_CONFIG_FILE
-    config = read_json(path) if path.exists() else {}
     inputs, name = config.get("model_input_names"), config.get("tokenizer_class")
     if isinstance(inputs, list):
         given = "token_type_ids" in inputs

@@ -27,6 +27,25 @@ class QueueFullError(SchedulerError):
         self.seconds = seconds
 
 
+class BlobsFullError(SchedulerError):
+    """There is no room for a file, for what is kept is needed by requests that are not over.
+
+    Attributes:
+        budget: the most bytes of all files.
+        in_use: the bytes of those that are kept.
+        size: of the files that there is no room for.
+    """
+
+    def __init__(self, budget: int, in_use: int, size: int) -> None:
+        super().__init__(
+            f"there is no room for files of {size} bytes: those that are kept, {in_use} of {budget} bytes, are needed "
+            "by requests that are not over; raise --media-cache-mb, or send fewer at once"
+        )
+        self.budget = budget
+        self.in_use = in_use
+        self.size = size
+
+
 class UnsupportedServerError(SchedulerError):
     """The Redis server cannot keep the queue's promises: too old, or it evicts keys."""
 

@@ -86,6 +86,42 @@ class ModelKeys:
         return self.result_prefix + request_id
 
     @property
+    def blob_prefix(self) -> str:
+        """What stands before a file's SHA-256 in the key of its bytes."""
+        return f"{self.root}blob:"
+
+    def blob(self, name: str) -> str:
+        """String with TTL: the bytes of a file; `name` is their SHA-256 in hex."""
+        return self.blob_prefix + name
+
+    @property
+    def blob_users_prefix(self) -> str:
+        """What stands before a file's SHA-256 in the key of its users.
+
+        Sorted set with TTL: request -> the Unix ms until which it counts though its hash is not there.
+        """
+        return f"{self.root}blob-users:"
+
+    def blob_users(self, name: str) -> str:
+        """See `blob_users_prefix`."""
+        return self.blob_users_prefix + name
+
+    @property
+    def blobs(self) -> str:
+        """Sorted set: a file's SHA-256 -> the Redis time in milliseconds at which it was last used."""
+        return f"{self.root}blobs"
+
+    @property
+    def blob_ends(self) -> str:
+        """Sorted set: a file's SHA-256 -> the Redis time in milliseconds at which its TTL is over."""
+        return f"{self.root}blob-ends"
+
+    @property
+    def blob_sizes(self) -> str:
+        """Hash: a file's SHA-256 -> its bytes; `total`, those of all; `evicted`, how many went for want of room."""
+        return f"{self.root}blob-sizes"
+
+    @property
     def leases(self) -> str:
         """Sorted set: micro-batch id -> the Redis time in milliseconds at which its lease runs out."""
         return f"{self.root}leases"

@@ -37,6 +37,8 @@ class Item:
     `priority` orders the items of one `tenant` in a lane, the lower the earlier. `deadline_ms` is the Unix time after
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
     are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
+    `images` are the SHA-256 of its images' files, which `scheduler.blobs` keeps; `image_options`, JSON, says how they
+    are processed, b"" as the model does.
     """
 
     request_id: str
@@ -52,6 +54,8 @@ class Item:
     pooling_type: str | None = None
     activation: str | None = None
     weight: int = 1
+    images: tuple[bytes, ...] = ()
+    image_options: bytes = b""
 
     @property
     def tokens(self) -> int:
@@ -63,8 +67,9 @@ class Item:
         pooling = (self.dimensions, self.normalize, self.second_from)
         order = (self.priority, self.tenant, self.deadline_ms)
         overrides = (self.pooling_type, self.activation)
+        images = (self.images, self.image_options)
         packed: bytes = msgpack.packb(
-            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight]
+            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight, *images]
         )
         return packed
 
@@ -76,7 +81,9 @@ class Item:
         not write keep their defaults.
         """
         fields = msgpack.unpackb(data)
-        return cls(*fields[:13])
+        if len(fields) > 13:
+            fields[13] = tuple(fields[13])
+        return cls(*fields[:15])
 
 
 @dataclass(frozen=True, slots=True)

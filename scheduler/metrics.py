@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
+from scheduler.blobs import kept_bytes
 from scheduler.keys import JOB_COUNTERS, JOBS_RUNNING, LANES, MODELS, WEBHOOK_FAILURES, WEBHOOKS, ModelKeys
 from scheduler.queue import Bounds
 
@@ -27,7 +28,7 @@ BATCH_SEQUENCES = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "millpond_stage_seconds",
-    "Seconds in each stage of a request's way: tokenize, queued, forward, commit, wait, reply.",
+    "Seconds in each stage of a request's way: tokenize, images, queued, forward, commit, wait, reply.",
     ["model", "stage"],
     buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60],
 )
@@ -66,6 +67,10 @@ class QueueCollector(Collector):
         leases = GaugeMetricFamily("millpond_leases", "Micro-batches sent or running.", labels=["model"])
         letters = GaugeMetricFamily("millpond_dead_letters", "Items given up on and kept.", labels=["model"])
         counters = CounterMetricFamily("millpond_queue", OUTCOMES_HELP, labels=["model", "outcome"])
+        images = GaugeMetricFamily("millpond_media_cache_bytes", "Bytes of images kept in Redis.", labels=["model"])
+        evictions = CounterMetricFamily(
+            "millpond_media_cache_evictions", "Images that went from Redis for want of room.", labels=["model"]
+        )
         webhooks = GaugeMetricFamily("millpond_webhooks_waiting", "Webhooks that are not delivered and not given up.")
         failing = GaugeMetricFamily(
             "millpond_webhook_receivers_failing", "Receivers of waiting webhooks that were not reached lately."
@@ -91,6 +96,9 @@ class QueueCollector(Collector):
                 letters.add_metric([model], self._redis.xlen(keys.dead_letters))
                 for name, count in self._redis.hgetall(keys.counters).items():
                     counters.add_metric([model, name.decode()], int(count))
+                image_bytes, evicted = kept_bytes(self._redis, keys)
+                images.add_metric([model], image_bytes)
+                evictions.add_metric([model], evicted)
             self._count_jobs(jobs, job_ends)
             webhooks.add_metric([], self._redis.zcard(WEBHOOKS))
             failing.add_metric([], self._redis.hlen(WEBHOOK_FAILURES))
@@ -109,6 +117,8 @@ class QueueCollector(Collector):
             leases,
             letters,
             counters,
+            images,
+            evictions,
             webhooks,
             failing,
             jobs,

@@ -52,6 +52,7 @@ def serve(settings: WorkerSettings) -> int:
     with redirect_stderr(io.StringIO()):
         from pooling.engine import Engine
     from pooling.memory import fitting_tokens
+    from pooling.vision.processors import read_image_processor
     from workers.app import serve_batches
     from workers.engine_thread import EngineThread
     from workers.profiling import profile
@@ -82,7 +83,8 @@ def serve(settings: WorkerSettings) -> int:
     engine, tokens, samples = engine_thread.submit(load).result()
     seconds = time.monotonic() - began
     log.info("%s loaded and warm in %.1f s", settings.model, seconds)
-    resident = Resident(redis, engine, engine_thread, replace(settings, max_num_batched_tokens=tokens), samples)
+    settings = replace(settings, max_num_batched_tokens=tokens)
+    resident = Resident(redis, engine, engine_thread, settings, samples, read_image_processor(spec))
     return serve_batches(settings, resident, lambda: announce_ready(f"{settings.model} on {settings.device}"))
 
 

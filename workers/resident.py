@@ -20,14 +20,16 @@ from redis.exceptions import RedisError
 
 from pooling.engine import PoolingEngine, PoolingInput
 from pooling.pooler_config import Activation, PoolingType
+from pooling.vision.processors import ImageProcessor, PreparedImage
 from scheduler import leases
 from scheduler.connection import is_passing
 from scheduler.cost import Sample
 from scheduler.keys import ModelKeys
-from scheduler.messages import LeasedItem, MicroBatch, Vector, encode_profile
+from scheduler.messages import Failure, LeasedItem, MicroBatch, Result, Vector, encode_profile
 from scheduler.metrics import STAGE_SECONDS
 from scheduler.settings import BATCH_SECONDS_LIMIT, RENEWAL_SECONDS, SLOTS
 from workers.engine_thread import EngineThread
+from workers.images import ItemImages
 from workers.profiling import sample_of
 from workers.settings import WorkerSettings
 
@@ -54,6 +56,7 @@ class Resident:
         engine_thread: EngineThread,
         settings: WorkerSettings,
         profile: Sequence[Sample] = (),
+        processor: ImageProcessor | None = None,
     ) -> None:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._redis = redis
@@ -66,6 +69,7 @@ class Resident:
             "fingerprint": engine.spec.fingerprint,
             "profile": encode_profile(profile),
         }
+        self._images = ItemImages(processor, self._keys, settings.max_image_pixels)
         self._engine_thread = engine_thread
         self._held: dict[str, float] = {}
         self._leaving = threading.Event()
@@ -97,21 +101,38 @@ class Resident:
 
     def _run_claimed(self, batch: MicroBatch, queued_us: Sequence[int]) -> None:
         try:
-            inputs = [_pooling_input(leased) for leased in batch.items]
-            forward = self._engine_thread.submit(lambda: self._forward(inputs), urgent=batch.urgent)
-            vectors, forward_us = forward.result()
+            images = self._prepared(batch)
+            inputs = [
+                _pooling_input(leased, each)
+                for leased, each in zip(batch.items, images, strict=True)
+                if not isinstance(each, Failure)
+            ]
+            forward_us, found = 0, list[np.ndarray]()
+            if inputs:
+                forward = self._engine_thread.submit(lambda: self._forward(inputs), urgent=batch.urgent)
+                found, forward_us = forward.result()
+            vectors = iter(found)
         except Exception as error:
             log.exception("a forward of %d sequences, %d tokens failed", len(batch.items), batch.tokens)
             step = leases.release(self._keys, batch.batch_id, f"{type(error).__name__}: {error}")
             _insist(step.run_blocking, self._redis, "give back a batch")
             return
-        answers = [
-            (leased, Vector(vector.tobytes(), queued, forward_us))
-            for leased, vector, queued in zip(batch.items, vectors, queued_us, strict=True)
+        answers: list[tuple[LeasedItem, Result]] = [
+            (leased, each if isinstance(each, Failure) else Vector(next(vectors).tobytes(), queued, forward_us))
+            for leased, each, queued in zip(batch.items, images, queued_us, strict=True)
         ]
         with STAGE_SECONDS.labels(self._keys.model, "commit").time():
-            sample = sample_of([leased.item.tokens for leased in batch.items], forward_us / 1e6)
+            run = [leased.item.tokens for leased, answer in answers if isinstance(answer, Vector)]
+            sample = sample_of(run, forward_us / 1e6) if run else None
             _insist(leases.commit(self._keys, batch.batch_id, answers, sample).run_blocking, self._redis, "commit")
+
+    def _prepared(self, batch: MicroBatch) -> list[tuple[PreparedImage, ...] | Failure]:
+        """The images of each item, decoded here, beside the engine's thread; of most there are none."""
+        items = [leased.item for leased in batch.items]
+        if not any(item.images for item in items):
+            return [()] * len(items)
+        with STAGE_SECONDS.labels(self._keys.model, "images").time():
+            return _insist(lambda redis: self._images.prepared(redis, items), self._redis, "fetch images")
 
     def _forward(self, inputs: list[PoolingInput]) -> tuple[list[np.ndarray], int]:
         """What the engine makes of the inputs, and the microseconds that it took."""
@@ -171,7 +192,7 @@ class Resident:
         return since
 
 
-def _pooling_input(leased: LeasedItem) -> PoolingInput:
+def _pooling_input(leased: LeasedItem, images: tuple[PreparedImage, ...]) -> PoolingInput:
     item = leased.item
     return PoolingInput(
         np.frombuffer(item.ids, "<i4"),
@@ -180,6 +201,7 @@ def _pooling_input(leased: LeasedItem) -> PoolingInput:
         item.normalize,
         None if item.pooling_type is None else PoolingType(item.pooling_type),
         None if item.activation is None else Activation(item.activation),
+        images,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from pooling.config import ModelOptions
+from pooling.vision.images import MAX_PIXELS
 from workers.errors import SettingError
 
 
@@ -30,6 +31,7 @@ class WorkerSettings:
     workers: int
     gpu_memory_utilization: float
     log_format: str
+    max_image_pixels: int = MAX_PIXELS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -69,4 +71,5 @@ class WorkerSettings:
             workers=int(environment.get("MILLPOND_WORKERS") or 1),
             gpu_memory_utilization=float(environment.get("MILLPOND_GPU_MEMORY_UTILIZATION") or 0.9),
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
+            max_image_pixels=int(environment.get("MILLPOND_MAX_IMAGE_PIXELS") or MAX_PIXELS),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from api.bulk.images import sent_size
 from api.bulk.rows import BadRow, Row, RowError
 from api.bulk.shapes import Shape
 
@@ -49,8 +50,9 @@ class Questions:
         """
         call: list[int] = []
         size, allowed = 0, most()
-        for number in sorted(range(len(self.requests)), key=lambda each: len(self.requests[each])):
-            length = len(self.requests[number])
+        sizes = [sent_size(each) for each in self.requests]
+        for number in sorted(range(len(self.requests)), key=sizes.__getitem__):
+            length = sizes[number]
             if call and (len(call) >= allowed or size + length > BYTES_PER_CALL):
                 yield call
                 call, size, allowed = [], 0, most()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from api.bulk.images import image_parts
 from api.bulk.rows import RowError
 from api.bulk.values import (
     answer_of,
@@ -53,7 +54,18 @@ class Cells:
 
     def before(self, role: str) -> list[dict[str, Any]]:
         """The turns before an answer, behind the system's words where the row has them."""
-        return self.behind_system(turns_of(self[role], self.columns[role]))
+        return self.behind_system(self.with_images(turns_of(self[role], self.columns[role])))
+
+    def with_images(self, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Messages with the row's images, where it has some, before the text of the first that is the user's."""
+        value = self.get("image")
+        place = next((number for number, each in enumerate(said) if each["role"] == "user"), None)
+        if value is None or place is None:
+            return said
+        content = said[place].get("content")
+        texts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
+        parts = [*image_parts(value, self.columns["image"]), *texts]
+        return [*said[:place], {**said[place], "content": parts}, *said[place + 1 :]]
 
     def behind_system(self, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages behind what the row has for the system to say, where they do not begin with such a message."""

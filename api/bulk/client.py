@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from api.bulk.errors import BulkError
+from api.bulk.images import with_files
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 """Between two attempts while the server is away or full; doubled each time."""
@@ -132,7 +133,7 @@ class RowsClient:
         """The reply, and what it would mean to wait for; None where there is none."""
         head = orjson.dumps(self._call)
         joint = b"," if self._call else b""
-        body = head[:-1] + joint + b'"rows":[' + b",".join(rows) + b"]}"
+        body = head[:-1] + joint + b'"rows":[' + b",".join(map(with_files, rows)) + b"]}"
         try:
             reply = await self._http.post("/v1/rows", content=body)
         except (httpx.TransportError, OSError) as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from api.bulk import requests, results
 from api.bulk.cells import Cells, are, are_steps, is_list, is_said, is_text
+from api.bulk.images import is_image
 from api.bulk.requests import Request
 from api.bulk.results import Result
 from api.bulk.values import is_conversation, is_transcript
@@ -43,6 +44,7 @@ class Form:
 
 _PAIR: Names = {"chosen": ("chosen",), "rejected": ("rejected",)}
 _SUBSET: Names = {"subset": ("subset",)}
+_IMAGE: Names = {"image": ("image", "images", "image_url", "image_path")}
 _SYSTEM: Names = {"system": ("system", "system_prompt")}
 _PROMPT: Names = {"prompt": ("prompt", "question", "problem", "input", "query", "instruction")}
 _COMPLETION: Names = {"completion": ("completion", "response", "answer", "output", "solution")}
@@ -79,7 +81,7 @@ FORMS: tuple[Form, ...] = (
         lambda cells: is_said(cells["prompt"]) and are(is_text, *_TWO)(cells),
         requests.prompt_pair,
         results.PAIR,
-        _SYSTEM | _SUBSET,
+        _SYSTEM | _SUBSET | _IMAGE,
         _TWO,
     ),
     Form("pair-texts", ("score",), _PAIR, are(is_text, *_TWO), requests.text_pair, results.PAIR, _SUBSET, _TWO),
@@ -127,7 +129,7 @@ FORMS: tuple[Form, ...] = (
         lambda cells: is_said(cells["prompt"]) and is_list(cells["completions"]),
         requests.answers,
         results.SCORES,
-        _SYSTEM,
+        _SYSTEM | _IMAGE,
     ),
     Form(
         "alpaca",
@@ -145,7 +147,16 @@ FORMS: tuple[Form, ...] = (
         are(is_said, "prompt", "completion"),
         requests.completion,
         results.SCORE,
-        _SYSTEM,
+        _SYSTEM | _IMAGE,
+    ),
+    Form(
+        "image",
+        ("score", "embed"),
+        _IMAGE,
+        are(is_image, "image"),
+        requests.image,
+        results.SCORE,
+        _SYSTEM | {"text": ("text", "caption", "prompt", "question", "query")},
     ),
     Form(
         "documents",

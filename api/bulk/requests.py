@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from api.bulk.cells import Cells
+from api.bulk.images import image_parts
 from api.bulk.values import conversation_of, text_of, transcript_of, user
 
 Request = dict[str, Any]
@@ -103,6 +104,15 @@ def labelled_documents(cells: Cells) -> list[Request]:
 def pair_of_texts(first: str, second: str) -> Callable[[Cells], list[Request]]:
     """Reads the texts of two roles as a query and its document."""
     return lambda cells: [{"query": cells.text(first), "documents": [cells.text(second)]}]
+
+
+def image(cells: Cells) -> list[Request]:
+    """A message of the user: the images, and the text where there is one."""
+    said = cells.get("text")
+    parts = image_parts(cells["image"], cells.columns["image"])
+    if said:
+        parts.append({"type": "text", "text": text_of(said, cells.columns["text"])})
+    return [_messages(cells.behind_system([{"role": "user", "content": parts}]))]
 
 
 def text(cells: Cells) -> list[Request]:

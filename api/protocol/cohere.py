@@ -1,7 +1,7 @@
 """Cohere's `POST /v2/embed`, and the form of its errors."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from api.errors import ApiError, bad_request
 from api.protocol.common import WireRequest
+from api.protocol.documents import Document, cohere_document, image_of
 from api.protocol.inputs import MAX_INPUTS, check_count, kind_of, nonempty_text
 from api.quantizing import EmbeddingType, EmbeddingTypes, Float32s, quantized
 from api.sequences import MODEL_MAXIMUM, Truncation
@@ -21,6 +22,9 @@ EXAMPLE: JsonDict = {
     "embedding_types": ["float", "int8"],
 }
 
+SOURCES = ("texts", "images", "inputs")
+"""The fields of which one has what is embedded."""
+
 _PARTS: JsonDict = {
     "type": "object",
     "properties": {
@@ -29,8 +33,12 @@ _PARTS: JsonDict = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-                "required": ["type", "text"],
+                "properties": {
+                    "type": {"enum": ["text", "image_url"]},
+                    "text": {"type": "string"},
+                    "image_url": {"type": "object", "properties": {"url": {"type": "string"}}},
+                },
+                "required": ["type"],
             },
         }
     },
@@ -39,10 +47,10 @@ _PARTS: JsonDict = {
 
 
 class EmbedRequest(WireRequest):
-    """`POST /v2/embed`: `texts`, or `inputs` with content parts. Unknown fields are ignored."""
+    """`POST /v2/embed`: `texts`, `images`, or `inputs` with content parts. Unknown fields are ignored."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": ["texts"]}, {"required": ["inputs"]}]}
+        json_schema_extra={"example": EXAMPLE, "oneOf": [{"required": [name]} for name in SOURCES]}
     )
 
     model: StrictStr | None = Field(None, description="The served model's name; empty or `default` mean it too.")
@@ -63,10 +71,14 @@ class EmbedRequest(WireRequest):
     )
     inputs: Any = Field(
         None,
-        description=f"Texts in parts, which are joined by line breaks; at most {MAX_INPUTS}.",
+        description=f"Texts and images in parts; texts alone are joined by line breaks; at most {MAX_INPUTS}.",
         json_schema_extra={"type": "array", "items": _PARTS, "minItems": 1, "maxItems": MAX_INPUTS},
     )
-    images: Any = Field(None, description="Not taken: the models here read text. May be null.")
+    images: Any = Field(
+        None,
+        description=f"Images, of models that take them: data: or https: URLs; at most {MAX_INPUTS}.",
+        json_schema_extra={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_INPUTS},
+    )
     max_tokens: StrictInt | None = Field(
         None, ge=1, lt=2**31, description="The longest input in tokens, special ones included; absent: the model's."
     )
@@ -89,30 +101,27 @@ class EmbedRequest(WireRequest):
     @property
     def source(self) -> str:
         """The field that the inputs come from."""
-        return "texts" if self.texts is not None else "inputs"
+        return next((name for name in SOURCES if getattr(self, name) is not None), "texts")
 
-    def read(self) -> list[str]:
-        """The texts to embed.
+    def read(self) -> list[Document]:
+        """What to embed.
 
         Raises:
             ApiError: 400 that says which of them is wrong and why.
         """
-        if self.images is not None or self.input_type == "image":
-            field = "images" if self.images is not None else "input_type"
-            raise bad_request(
-                f"{field} is for images, and this model takes text only: send texts.", field, "unsupported_content"
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            which = (
+                f"Both {' and '.join(given)} are there" if given else "Neither texts nor images nor inputs are there"
             )
-        if (self.texts is None) == (self.inputs is None):
-            which = "Neither texts nor inputs is there" if self.texts is None else "Both texts and inputs are there"
-            raise bad_request(f"{which}: send one of them.", "texts", "missing" if self.texts is None else "both")
-        field, values = self.source, self.texts if self.texts is not None else self.inputs
+            raise bad_request(f"{which}: send one of them.", "texts", "both" if given else "missing")
+        field, values = self.source, getattr(self, self.source)
         if not isinstance(values, list):
             raise bad_request(f"{field} is {kind_of(values)}; it must be a list.", field, "invalid_type")
         check_count(values, field)
         places = [f"{field}[{index}]" for index in range(len(values))]
-        if field == "texts":
-            return [nonempty_text(value, place) for value, place in zip(values, places, strict=True)]
-        return [_joined(value, place, field) for value, place in zip(values, places, strict=True)]
+        read = _READERS[field]
+        return [read(value, place) for value, place in zip(values, places, strict=True)]
 
     def truncation(self, longest: int) -> Truncation:
         """What it says about inputs that are too long, for a model that takes so many tokens."""
@@ -125,28 +134,11 @@ class EmbedRequest(WireRequest):
         )
 
 
-def _joined(value: object, place: str, field: str) -> str:
-    """The text of one input's parts."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list) or not content:
-        raise bad_request(
-            f'{place} must be an object like {{"content": [{{"type": "text", "text": "..."}}]}}, with one part at '
-            "least.",
-            field,
-            "invalid_type",
-        )
-    texts = []
-    for index, part in enumerate(content):
-        spot = f"{place}.content[{index}]"
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "image_url":
-            raise bad_request(
-                f"{spot} is an image, and this model takes text only: leave it out.", field, "unsupported_content"
-            )
-        if kind != "text":
-            raise bad_request(f"{spot} must be an object with the type 'text'.", field)
-        texts.append(nonempty_text(part.get("text"), f"{spot}.text"))
-    return "\n".join(texts)
+_READERS: Mapping[str, Callable[[object, str], Document]] = {
+    "texts": lambda value, place: Document([nonempty_text(value, place)], place),
+    "images": lambda value, place: Document([image_of(value, place)], place),
+    "inputs": cohere_document,
+}
 
 
 class EmbedReply(BaseModel):

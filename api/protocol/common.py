@@ -7,6 +7,8 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import WithJsonSchema
 
 from api.errors import bad_request
+from api.protocol.documents import Document, jina_document
+from api.protocol.inputs import are_documents, check_count
 from api.sequences import Truncation
 from pooling.tokenizing import Side
 
@@ -69,8 +71,18 @@ class PoolingRequest(WireRequest):
 
 _PART = {
     "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
+    "properties": {
+        "type": {"enum": ["text", "image_url", "input_image", "image"]},
+        "text": {"type": "string"},
+        "image_url": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"url": {"type": "string"}, "detail": {"type": "string"}}},
+            ]
+        },
+        "image": {"type": "string"},
+    },
+    "required": ["type"],
 }
 _MESSAGE = {
     "type": "object",
@@ -109,7 +121,11 @@ class ConversationRequest(PoolingRequest):
         None, description="Instead of the checkpoint's own; only taken with --trust-request-chat-template."
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
-    mm_processor_kwargs: dict[str, Any] | None = Field(None, description="Taken and not used: models here read text.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(
+        None,
+        description="How images are processed, of models that take them: image_size, min_pixels, max_pixels, size; not "
+        "used by others.",
+    )
 
 
 ONE_OF_BOTH: JsonDict = {"oneOf": [{"required": ["input"]}, {"required": ["messages"]}]}
@@ -121,12 +137,22 @@ class InputRequest(ConversationRequest):
 
     input: Any = Field(
         None,
-        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs.",
+        description="A text, a list of texts, token ids, or a list of lists of token ids; at most 2,048 inputs. Or, as "
+        "Jina has them, objects with a text or with the URL of an image.",
         json_schema_extra={
             "anyOf": [
                 {"type": "string", "minLength": 1},
                 {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}, "image": {"type": "string"}},
+                    },
+                    "minItems": 1,
+                    "maxItems": 2048,
+                },
                 {
                     "type": "array",
                     "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
@@ -140,6 +166,21 @@ class InputRequest(ConversationRequest):
     add_special_tokens: StrictBool | None = Field(
         None, description="Whether the tokenizer frames texts as the model expects; absent: yes, and no for messages."
     )
+
+    def documents(self) -> list[Document]:
+        """The inputs, where they are texts and images (`are_documents`).
+
+        Raises:
+            ApiError: 400 that names the one that is wrong, or there are too many.
+        """
+        values = self.input if isinstance(self.input, list) else [self.input]
+        check_count(values, "input")
+        return [jina_document(each, f"input[{index}]") for index, each in enumerate(values)]
+
+    @property
+    def holds_documents(self) -> bool:
+        """Whether it is texts and images; raises as `is_conversation` does."""
+        return not self.is_conversation and are_documents(self.input)
 
     @property
     def holds_texts(self) -> bool:

@@ -37,6 +37,12 @@ class Tokens:
 Inputs = Texts | Tokens
 
 
+def are_documents(value: object) -> bool:
+    """Whether any of the inputs is an object, as texts and images are; not whether it is right."""
+    first = value[:MAX_INPUTS] if isinstance(value, list) else [value]
+    return any(isinstance(each, dict) for each in first)
+
+
 def parse_inputs(value: object, vocabulary_size: int) -> Inputs:
     """The inputs of a request, or a 400 that says which of them is wrong and why.
 

@@ -11,6 +11,8 @@ from pydantic.config import JsonDict
 
 from api.errors import bad_request
 from api.protocol.common import ONE_OF_BOTH, InputRequest
+from api.protocol.documents import Document, image_of
+from api.protocol.inputs import check_count
 from api.quantizing import EmbeddingType, EmbeddingTypes, quantized
 
 EXAMPLE: JsonDict = {"model": "default", "input": ["A millpond stores water.", "Rain falls."]}
@@ -43,7 +45,20 @@ class EmbeddingRequest(InputRequest):
         "chooses the checkpoint's prompt for it, if any; or the name of a prompt.",
     )
     late_chunking: StrictBool = Field(False, description="Jina's; not served: false, or absent.")
-    modality: Literal["text"] | None = Field(None, description="Infinity's; models here read text.")
+    modality: Literal["text", "image"] | None = Field(
+        None, description="Infinity's: of image, each input is the URL of an image."
+    )
+
+    def documents(self) -> list[Document]:
+        if self.modality != "image":
+            return super().documents()
+        values = self.input if isinstance(self.input, list) else [self.input]
+        check_count(values, "input")
+        return [Document([image_of(each, f"input[{index}]")], f"input[{index}]") for index, each in enumerate(values)]
+
+    @property
+    def holds_documents(self) -> bool:
+        return super().holds_documents or (self.modality == "image" and not self.is_conversation)
 
     max_embed_len: StrictInt | None = Field(
         None,

@@ -15,7 +15,7 @@ from api.errors import ApiError, bad_request, openai_error
 from api.protocol.cohere import meta
 from api.protocol.common import PoolingRequest
 from api.protocol.inputs import MAX_INPUTS, check_count, kind_of
-from api.protocol.texts import FORMS, TEXT_SCHEMA, text_of
+from api.protocol.texts import FORMS, TEXT_SCHEMA, Compared, text_or_image_of
 from api.sequences import MODEL_MAXIMUM, Truncation
 from pooling.tokenizing import Side
 
@@ -84,7 +84,7 @@ class RerankRequest(PoolingRequest):
         self.check_cuts_ends()
         return Truncation(self.truncate_prompt_tokens, side, document_tokens=self.max_tokens_per_doc)
 
-    def texts(self) -> tuple[str, list[str]]:
+    def compared(self) -> tuple[Compared, list[Compared]]:
         """The query and the documents.
 
         Raises:
@@ -101,8 +101,8 @@ class RerankRequest(PoolingRequest):
                 "send what counts in one text.",
                 "rank_fields",
             )
-        query = text_of(self.query, "query")
-        return query, [text_of(each, f"documents[{index}]") for index, each in enumerate(self.documents)]
+        query = text_or_image_of(self.query, "query")
+        return query, [text_or_image_of(each, f"documents[{index}]") for index, each in enumerate(self.documents)]
 
 
 class CohereRerankRequest(RerankRequest):
@@ -131,8 +131,8 @@ class Ranking:
     Attributes:
         order: the documents' places in the request, the best first, equal ones in the order in which they came.
         scores: the relevance of each, in this order, float32 [n].
-        documents: their texts, in the order of the request.
-        echoed: whether the caller wants the texts back.
+        documents: texts and images, in the order of the request.
+        echoed: whether the caller wants them back.
         activation: what was applied to the scores, by name.
         tokens: how many were computed.
     """
@@ -140,7 +140,7 @@ class Ranking:
     model: str
     order: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
-    documents: Sequence[str]
+    documents: Sequence[Compared]
     echoed: bool
     activation: str
     tokens: int
@@ -154,7 +154,8 @@ class Ranking:
         ]
         if self.echoed:
             for result in found:
-                result["document"] = {"text": self.documents[result["index"]]}
+                document = self.documents[result["index"]]
+                result["document"] = {"text": document} if isinstance(document, str) else {"image": document.url}
         return found
 
     def summary(self, reply_id: str) -> dict[str, Any]:
@@ -169,7 +170,7 @@ class Ranking:
 
 
 class RerankResult(BaseModel):
-    """One document. `document` is `{"text": ...}` where it was asked for."""
+    """One document. `document` is `{"text": ...}` or `{"image": ...}` where it was asked for."""
 
     index: int
     relevance_score: float

@@ -59,6 +59,9 @@ class RowsRequest(PoolingRequest):
         None, description="Whether the tokenizer frames a row; null: a text yes, messages no."
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Further variables for the chat template.")
+    mm_processor_kwargs: dict[str, Any] | None = Field(
+        None, description="How the images of messages are processed, as on /v1/embeddings."
+    )
     render_only: StrictBool = Field(False, description="Nothing is computed: the reply has each row's text and tokens.")
 
     def checked_rows(self) -> list[object]:

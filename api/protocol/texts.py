@@ -3,6 +3,8 @@
 from pydantic.config import JsonDict
 
 from api.errors import bad_request
+from api.media.references import ImageReference
+from api.protocol.documents import image_of
 from api.protocol.inputs import kind_of, nonempty_text
 
 IMAGE_KEYS = ("image", "image_url")
@@ -14,6 +16,7 @@ TEXT_SCHEMA: JsonDict = {
     "anyOf": [
         {"type": "string", "minLength": 1},
         {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
+        {"type": "object", "properties": {"image": {"type": "string", "minLength": 1}}, "required": ["image"]},
         {
             "type": "object",
             "properties": {
@@ -32,6 +35,23 @@ TEXT_SCHEMA: JsonDict = {
         },
     ]
 }
+
+
+Compared = str | ImageReference
+"""A query or a document: a text, or an image."""
+
+
+def text_or_image_of(value: object, place: str) -> Compared:
+    """As `text_of`; or the image of Jina's object with `image`, or of one with `image_url`.
+
+    Raises:
+        ApiError: as `text_of`.
+    """
+    key = next((key for key in IMAGE_KEYS if isinstance(value, dict) and value.get(key) is not None), None)
+    if not isinstance(value, dict) or key is None or "text" in value:
+        return text_of(value, place)
+    named = value[key]
+    return image_of(named.get("url") if isinstance(named, dict) else named, place)
 
 
 def text_of(value: object, place: str) -> str:
@@ -54,7 +74,7 @@ def text_of(value: object, place: str) -> str:
         return _of_part(value["content"], f"{place}.content")
     if "text" not in value and any(key in value for key in IMAGE_KEYS):
         raise bad_request(
-            f"{place} is an image, and this model takes text only: leave it out.", _field(place), "unsupported_content"
+            f"{place} is an image, and only texts are compared: leave it out.", _field(place), "unsupported_content"
         )
     return nonempty_text(value.get("text"), f"{place}.text")
 
@@ -69,7 +89,7 @@ def _of_part(content: object, place: str) -> str:
     (part,) = content
     if part.get("type") != "text":
         raise bad_request(
-            f"{place}[0] is of type {part.get('type')!r}, and this model takes text only: send a part of type text.",
+            f"{place}[0] is of type {part.get('type')!r}, and only texts are compared: send a part of type text.",
             field,
             "unsupported_content",
         )

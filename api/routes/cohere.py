@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.body import read_json
+from api.documents import documents_within
 from api.embedding import check_embeds, check_types, embedded, stacked
 from api.errors import bad_request
 from api.prompting import prompt_for
@@ -10,7 +11,7 @@ from api.protocol.cohere import EmbedReply, EmbedRequest, embed_response
 from api.protocol.reranking import CohereRerankReply, CohereRerankRequest, cohere_rerank_response
 from api.protocol.schema import request_body
 from api.routes.rerank import ranked
-from api.sequences import Sequences, texts_within
+from api.sequences import Sequences
 from api.state import chosen_model, timings_of
 
 router = APIRouter()
@@ -28,10 +29,11 @@ async def embed(request: Request) -> Response:
     model = chosen_model(request, call.model, "embed")
     check_embeds(model, call.output_dimension, "output_dimension")
     check_types(model, call.types, call.output_dimension, "embedding_types")
-    texts, timings = call.read(), timings_of(request)
-    prompt = prompt_for(model, call.input_type, "input_type")
+    documents, timings = call.read(), timings_of(request)
+    # "image" says what the inputs are, and is no prompt's name.
+    prompt = prompt_for(model, call.input_type if call.input_type != "image" else None, "input_type")
     truncation = call.truncation(model.spec.max_model_len)
-    sequences = await texts_within(timings, model, call.source, texts, truncation, prompt=prompt)
+    sequences = await documents_within(request, model, call.source, documents, truncation, prompt=prompt)
     if call.truncate == "NONE" and call.max_tokens is not None:
         _check_lengths(sequences, call.max_tokens)
     vectors = await embedded(request, model, sequences, dimensions=call.output_dimension, priority=call.priority)
@@ -39,7 +41,7 @@ async def embed(request: Request) -> Response:
         f"embd-{request.state.request_id}",
         stacked(vectors),
         call.types,
-        texts if call.source == "texts" else None,
+        [each.text for each in documents] if call.source == "texts" else None,
         sequences.tokens,
         timings.cut,
     )

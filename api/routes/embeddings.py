@@ -1,6 +1,7 @@
 """`POST /v1/embeddings`, the way of a synchronous call: read, check, tokenise, queue, wait, reply."""
 
 import time
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -9,6 +10,7 @@ from api.embedding import check_embeds, check_types, stacked
 from api.errors import bad_request
 from api.framing import FRAMED, frame_response, wants_frame
 from api.long_documents import Pieces, documents_in_pieces, embedded_in_pieces
+from api.picturing import check_options
 from api.prompting import prompt_for
 from api.protocol.common import list_summary
 from api.protocol.inputs import Texts, parse_inputs
@@ -56,15 +58,26 @@ async def create_embeddings(request: Request) -> Response:
 
 async def _pieces(request: Request, call: EmbeddingRequest, model: ServedModel) -> Pieces:
     """The inputs as sequences; several for a text that is longer than the model takes, where that is asked for."""
-    if not call.holds_texts:
+    documents = call.documents() if call.holds_documents else []
+    if not documents and not call.holds_texts:
         _check_texts_only(call)
         return Pieces.whole(await sequences_of(request, call, model))
+    has_images = any(each.images for each in documents)
+    if has_images and call.max_embed_len is not None:
+        raise bad_request(
+            "max_embed_len is for texts, and there are images in input: leave it out, or send texts.", "max_embed_len"
+        )
     prompt = model.prompt(call.prompt_name) if call.task is None else prompt_for(model, call.task, "task")
-    if not call.wants_pieces(model.spec.pooler.enable_chunked_processing):
+    if has_images or not call.wants_pieces(model.spec.pooler.enable_chunked_processing):
         return Pieces.whole(await sequences_of(request, call, model, prompt=prompt))
-    inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
-    assert isinstance(inputs, Texts)
-    return await documents_in_pieces(request, model, "input", inputs.values, call.max_embed_len, prompt)
+    check_options(model, call.mm_processor_kwargs)
+    if documents:
+        texts: Sequence[str] = [each.text for each in documents]
+    else:
+        inputs = parse_inputs(call.input, model.tokenizer.vocab_size)
+        assert isinstance(inputs, Texts)
+        texts = inputs.values
+    return await documents_in_pieces(request, model, "input", texts, call.max_embed_len, prompt)
 
 
 def _check_texts_only(call: EmbeddingRequest) -> None:

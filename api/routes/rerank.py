@@ -43,7 +43,7 @@ async def rerank_documents(request: Request, body: object) -> Response:
 async def ranked(request: Request, call: RerankRequest) -> Ranking:
     """The call's documents by their relevance."""
     model = chosen_model(request, call.model, *TASKS)
-    query, documents = call.texts()
+    query, documents = call.compared()
     found = await relevance(
         request,
         model,

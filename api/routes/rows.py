@@ -95,6 +95,8 @@ async def _pooled(request: Request, call: RowsRequest, model: ServedModel, rows:
             [ids for row in good for ids in row.sequences.ids],
             [second for row in good for second in row.sequences.second_from or [None] * len(row.sequences.ids)],
             cut=sum(row.sequences.cut for row in good),
+            images=[images for row in good for images in row.sequences.images or [()] * len(row.sequences.ids)],
+            image_options=next((row.sequences.image_options for row in good if row.sequences.images), {}),
         )
         results = await pooled_each(
             request,

@@ -122,10 +122,10 @@ async def _queries_within(request: Request, model: ServedModel, groups: list[Gro
     if not limit:
         return groups
     timings = timings_of(request)
-    characters = sum(len(group.query) for group in groups)
+    queries = [group.texts[0] for group in groups]
     with timings.stage("tokenize"):
-        texts = await model.aside(characters, model.tokenizer.beginnings, [group.query for group in groups], limit)
-    timings.cut += sum(text != group.query for text, group in zip(texts, groups, strict=True))
+        texts = await model.aside(sum(map(len, queries)), model.tokenizer.beginnings, queries, limit)
+    timings.cut += sum(text != query for text, query in zip(texts, queries, strict=True))
     return [replace(group, query=text) for text, group in zip(texts, groups, strict=True)]
 
 

@@ -59,6 +59,8 @@ class Template:
         if isinstance(content, str) and not self._takes_text:
             return {**message, "content": _parts(content)}
         if isinstance(content, list) and not self._takes_parts:
+            if any("text" not in part for part in content):
+                raise Refusal(f"{self._origin.name} reads texts only, and the messages have an image.", "messages")
             return {**message, "content": "\n".join(part["text"] for part in content)}
         return message
 
@@ -144,6 +146,11 @@ def _marked(message: Message) -> Message:
             "continue_final_message",
         )
     *before, last = content
+    if "text" not in last:
+        raise Refusal(
+            "continue_final_message is true, but the last message ends with an image: leave it out.",
+            "continue_final_message",
+        )
     return {**message, "content": [*before, {**last, "text": last["text"] + CONTINUE_HERE}]}
 
 

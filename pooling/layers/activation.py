@@ -8,10 +8,17 @@ from paddle.nn import functional
 
 from pooling.errors import CheckpointError
 
+
+def quick_gelu(x: paddle.Tensor) -> paddle.Tensor:
+    """x sigmoid(1.702 x): CLIP's approximation of GELU (Hendrycks and Gimpel 2016)."""
+    return x * functional.sigmoid(1.702 * x)
+
+
 ACTIVATIONS: Mapping[str, Callable[[paddle.Tensor], paddle.Tensor]] = {
     "gelu": functional.gelu,
     "gelu_new": partial(functional.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(functional.gelu, approximate=True),
+    "quick_gelu": quick_gelu,
     "relu": functional.relu,
     "silu": functional.swish,  # the same; oneDNN has only this one, and Paddle's own takes one thread
 }

@@ -192,7 +192,7 @@ def _padding_mask(batch: PackedBatch, heads: int) -> NDArray[np.float32]:
 def _kind_index(batch: PackedBatch, kind: AttentionKind, length: int, *, masked: bool = True) -> KindIndex:
     cosine = sine = mask = buckets = None
     if kind.rotary is not None:
-        tables = kind.rotary.tables(batch.positions, batch.lengths)
+        tables = kind.rotary.tables(batch.positions, batch.lengths, batch.axes)
         cosine, sine = (tensor_of(table[:, None, :]) for table in tables)
     if masked and kind.masked and length <= LONGEST_AT_ONCE:
         mask = tensor_of(_kind_mask(kind, np.arange(length), np.arange(length))[None])

@@ -18,6 +18,7 @@ from pooling.layers.layer import Layer
 from pooling.layers.linear import QKVParallelLinear, RowParallelLinear
 from pooling.layers.norm import HeadNorm, RMSNorm
 from pooling.models.heads import LinearHead
+from pooling.models.images import PlacedImages
 from pooling.models.interface import PoolingModel
 from pooling.rotary import rotary_of
 from pooling.settings import Settings
@@ -180,11 +181,20 @@ class DecoderForPooling(PoolingModel):
         self.norm = RMSNorm(shape.hidden, shape.epsilon, offset=shape.norm_offset)
 
     def forward(
-        self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
+        self,
+        token_ids: paddle.Tensor,
+        positions: paddle.Tensor,
+        segments: paddle.Tensor,
+        index: AttentionIndex,
+        images: PlacedImages | None = None,
     ) -> paddle.Tensor:
         x = self.embedding(token_ids)
-        for layer in self.layers:
+        if images is not None:
+            x = images.embedded(x)
+        for number, layer in enumerate(self.layers):
             x = layer(x, index)
+            if images is not None:
+                x = images.added(x, number)
         return self.norm(x)
 
     @classmethod

@@ -29,10 +29,14 @@ class ErnieMoeForPooling(ErnieForPooling):
 
     def layer(self, config: Settings, shape: DecoderShape, number: int, kind: str) -> Layer:
         experts = self.experts(config, shape) if has_experts(config, number) else None
+        return self.decoder_layer(shape, kind, experts)
+
+    def decoder_layer(self, shape: DecoderShape, kind: str, experts: Layer | None) -> Layer:
+        """A layer with these experts, or without any."""
         return DecoderLayer(shape, self.plan, kind, experts)
 
     @classmethod
-    def experts(cls, config: Settings, shape: DecoderShape) -> MixtureOfExperts:
+    def experts(cls, config: Settings, shape: DecoderShape) -> Layer:
         """The experts of one layer."""
         inner = config.integer("moe_intermediate_size")
         return MixtureOfExperts(

@@ -10,6 +10,7 @@ from pooling.layers.feed_forward import GatedFeedForward
 from pooling.layers.layer import Layer
 from pooling.layers.norm import RMSNorm
 from pooling.models.decoder import DecoderAttention, DecoderForPooling, DecoderShape
+from pooling.models.images import PlacedImages
 from pooling.models.interface import default_pooling_type
 from pooling.rotary import rotary_of
 from pooling.settings import Settings
@@ -47,8 +48,14 @@ class Gemma3ForPooling(DecoderForPooling):
     }
 
     def forward(
-        self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
+        self,
+        token_ids: paddle.Tensor,
+        positions: paddle.Tensor,
+        segments: paddle.Tensor,
+        index: AttentionIndex,
+        images: PlacedImages | None = None,
     ) -> paddle.Tensor:
+        assert images is None
         x = self.embedding(token_ids) * self.embedding.width**0.5
         for layer in self.layers:
             x = layer(x, index)

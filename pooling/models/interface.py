@@ -1,6 +1,6 @@
 """What every model family is to the engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 import paddle
@@ -10,8 +10,11 @@ from pooling.errors import CheckpointError
 from pooling.layers.attention import AttentionIndex, AttentionPlan
 from pooling.layers.layer import Layer
 from pooling.models.heads import new_head
+from pooling.models.images import ImageRows
+from pooling.packed import TokenIds
 from pooling.pooler_config import PoolingType
 from pooling.precision import unquantized
+from pooling.vision.processors import PreparedImage
 
 
 class PoolingModel(Layer):
@@ -55,8 +58,19 @@ class PoolingModel(Layer):
             positions: the place of each token in its sequence, from 0, int64 [T].
             segments: 0, or 1 for the second text of a pair, int64 [T]; only BERT looks at them.
             index: made by `attention_index` from `self.plan`.
+
+        A model that takes images has one argument more, `images: PlacedImages | None = None`: what `image_rows` made of
+        those among the packed tokens.
         """
         raise NotImplementedError
+
+    def image_rows(self, images: Sequence[PreparedImage]) -> ImageRows:
+        """What the vision tower makes of images, packed end to end in their order; of models that take images."""
+        raise NotImplementedError
+
+    def sequence(self, ids: TokenIds) -> TokenIds:
+        """What the model computes for a text of these ids, int32 [n]: just these, unless a family says otherwise."""
+        return ids
 
     def ignores(self, name: str) -> bool:
         """Whether pooling does not need a tensor of this name, given without its prefix."""

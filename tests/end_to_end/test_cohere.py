@@ -138,10 +138,13 @@ def test_a_long_text_is_refused_with_none(client: httpx.Client) -> None:
 
 
 BAD: list[tuple[str, dict[str, object], str]] = [
-    ("nothing", {"texts": ...}, "Neither texts nor inputs"),
+    ("nothing", {"texts": ...}, "Neither texts nor images nor inputs"),
     ("both", {"inputs": [{"content": [{"type": "text", "text": "a"}]}]}, "Both texts and inputs"),
-    ("images", {"images": ["data:image/png;base64,AAAA"]}, "images is for images.*text only"),
-    ("the type image", {"input_type": "image"}, "input_type is for images"),
+    (
+        "images",
+        {"texts": ..., "images": ["data:image/png;base64,AAAA"]},
+        r"images\[0\] is an image, and .* takes text only",
+    ),
     ("a string", {"texts": "a"}, "texts is a string; it must be a list"),
     ("an empty list", {"texts": []}, "texts is an empty list"),
     ("an empty text", {"texts": ["a", ""]}, r"texts\[1\] is an empty string"),
@@ -152,7 +155,7 @@ BAD: list[tuple[str, dict[str, object], str]] = [
     (
         "an image part",
         {"texts": ..., "inputs": [{"content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-        r"inputs\[0\].content\[0\] is an image",
+        r"inputs\[0\].content\[0\].image_url.url is an image",
     ),
     ("a part of no type", {"texts": ..., "inputs": [{"content": [{"text": "a"}]}]}, r"content\[0\] must be an object"),
     ("a part of null", {"texts": ..., "inputs": [{"content": [{"type": "text"}]}]}, r"content\[0\].text is null"),

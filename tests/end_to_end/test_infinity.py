@@ -16,6 +16,9 @@ def test_embeddings_without_a_version_are_those_with_one(client: httpx.Client) -
 
 def test_what_is_no_text_is_refused(client: httpx.Client) -> None:
     error = checked(client.post("/embeddings", json={"input": "https://a/b.png", "modality": "image"}), 400)
+    assert error["param"] == "input"
+    assert "takes text only" in str(error["message"])
+    error = checked(client.post("/embeddings", json={"input": "https://a/b.wav", "modality": "audio"}), 400)
     assert error["param"] == "modality"
 
 

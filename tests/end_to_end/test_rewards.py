@@ -144,7 +144,7 @@ def test_fastdeploys_own_example_works_but_for_its_image(outcome: httpx.Client) 
     output = subprocess.run(shlex.split(command), capture_output=True, check=True, timeout=30).stdout
     error = json.loads(output)["error"]
     assert error["param"] == "messages"
-    assert "messages[0].content[0] is of type image_url, and this model takes text only" in error["message"]
+    assert "messages[0].content[0].image_url.url is an image, and reward takes text only" in error["message"]
     without = json.loads(body)
     without["messages"][0]["content"] = "how many people are there?"
     assert len(score(outcome.post("/v1/chat/reward", json=without))) == 1

@@ -131,7 +131,7 @@ def spread_weights(model: torch.nn.Module, *, norms_around: float = 1.0, seed: i
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim == 1:
+            if parameter.ndim <= 1:
                 around = norms_around if "norm" in name.lower() and name.endswith("weight") else 0.0
                 parameter.copy_(around + 0.2 * noise)
             else:

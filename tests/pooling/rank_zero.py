@@ -1,7 +1,7 @@
-"""`python -m tests.pooling.rank_zero RANKS CHECKPOINT OPTIONS IDS`: the first rank of a group, for the tests of it.
+"""`python -m tests.pooling.rank_zero RANKS CHECKPOINT OPTIONS IDS [IMAGES]`: the first rank of a group, for its tests.
 
-Prints the rows of each list of token ids in IDS, as JSON. It is a process of its own, for a process that joined a group
-stays in it.
+Prints the rows of each list of token ids in IDS, as JSON; IMAGES has the paths of each one's images. It is a process of
+its own, for a process that joined a group stays in it.
 """
 
 import json
@@ -22,10 +22,17 @@ def main() -> None:
     from pooling.engine import Engine, PoolingInput
     from pooling.pooler_config import PoolingType
     from pooling.ranks import Ranks
+    from pooling.vision.images import decoded
+    from pooling.vision.processors import read_image_processor
 
     ranks = Ranks.start(size, checkpoint, options, "cpu", 1)
     engine = Engine.load(resolve_spec(checkpoint, options), "cpu", ranks)
     inputs = [PoolingInput(np.array(ids, dtype=np.int32)) for ids in json.loads(sys.argv[4])]
+    processor = read_image_processor(engine.spec)
+    if processor is not None and len(sys.argv) > 5:
+        for number, paths in enumerate(json.loads(sys.argv[5])):
+            images = [processor.prepared(path.encode(), decoded(Path(path).read_bytes()), {}) for path in paths]
+            inputs[number] = replace(inputs[number], images=tuple(images))
     rows = engine.forward(inputs)
     again = engine.forward(inputs[::-1])[::-1]
     assert all(np.abs(first - second).max() < 1e-5 for first, second in zip(rows, again, strict=True))

@@ -1,4 +1,4 @@
-"""ERNIE 4.5 VL on text: every way to write its checkpoints gives the same, and what is for images has no part in it."""
+"""ERNIE 4.5 VL: every way to write its checkpoints gives the same, and text has no part of what is for images."""
 
 import json
 from collections.abc import Callable
@@ -12,12 +12,16 @@ from pooling.engine import Engine, PoolingInput
 from pooling.errors import CheckpointError
 from pooling.inspection import inspected
 from pooling.pooler_config import PoolingType
+from pooling.vision.images import decoded
+from pooling.vision.processors import read_image_processor
 from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
 from tests.pooling.conftest import GOLDEN
 
 Tensors = dict[str, np.ndarray]
 
 REWARD = GOLDEN / "families" / "ernie-vl-reward"
+IMAGES = GOLDEN / "vision"
+REWARD_OF_IMAGES = IMAGES / "ernie-vl-reward"
 INPUT = [PoolingInput(np.array([1, 300, 45, 7, 310], dtype=np.int32))]
 
 
@@ -78,19 +82,88 @@ def of_images(name: str) -> bool:
     return "experts" in parts and int(parts[parts.index("experts") + 1]) >= 5
 
 
-def test_what_is_for_images_changes_nothing(as_written: np.ndarray, directory: Path) -> None:
-    def change(tensors: Tensors) -> Tensors:
-        for name, tensor in tensors.items():
-            if of_images(name) or name.endswith("gate.weight_1") or "vision_model" in name or "resampler" in name:
-                tensors[name] = tensor + 100
-            if name.endswith("e_score_correction_bias"):
-                tensors[name] = tensor + np.array([[0], [100]], dtype=np.float32) * np.arange(5)
-        return tensors
+def changed_for_images(tensors: Tensors) -> Tensors:
+    """Other experts, another router and another vision tower for images."""
+    for name, tensor in tensors.items():
+        if of_images(name) or name.endswith("gate.weight_1") or "vision_model" in name or "resampler" in name:
+            tensors[name] = tensor[::-1] + np.float32(0.5)
+        if name.endswith("e_score_correction_bias"):
+            tensors[name] = tensor + np.array([[0], [1]], dtype=np.float32) * np.arange(5)
+    return tensors
 
-    rewrite(directory, change)
+
+def test_what_is_for_images_changes_nothing_on_text(as_written: np.ndarray, directory: Path) -> None:
+    rewrite(directory, changed_for_images)
     np.testing.assert_array_equal(scores(directory), as_written)
-    rewrite(directory, lambda tensors: {name: t for name, t in tensors.items() if not of_images(name)})
-    np.testing.assert_array_equal(scores(directory), as_written)
+
+
+def image_scores(directory: Path) -> np.ndarray:
+    """The score of the golden's conversation with three images."""
+    engine = Engine.load(resolve_spec(directory))
+    processor = read_image_processor(engine.spec)
+    assert processor is not None
+    messages = json.loads((IMAGES / "ernie-vl-reward.expected.json").read_text("utf-8"))["inputs"][2]
+    names = [part["image"] for each in messages["messages"] for part in each["content"] if part["type"] == "image"]
+    pixels = [decoded((IMAGES / "images" / name).read_bytes()) for name in names]
+    prepared = tuple(processor.prepared(name.encode(), each, {}) for name, each in zip(names, pixels, strict=True))
+    return engine.forward([PoolingInput(np.array(messages["ids"], dtype=np.int32), images=prepared)])[0]
+
+
+@pytest.fixture(scope="module")
+def of_three_images() -> np.ndarray:
+    """The score of the golden's checkpoint."""
+    return image_scores(REWARD_OF_IMAGES)
+
+
+@pytest.fixture
+def directory_of_images(tmp_path: Path) -> Path:
+    return copied(REWARD_OF_IMAGES, tmp_path / "model")
+
+
+@pytest.mark.parametrize("change", [prefixed(""), prefixed("ernie.")], ids=["no prefix", "ernie"])
+def test_every_way_to_store_the_weights_gives_images_the_same_score(
+    of_three_images: np.ndarray, directory_of_images: Path, change: Callable[[Tensors], Tensors]
+) -> None:
+    rewrite(directory_of_images, change)
+    np.testing.assert_array_equal(image_scores(directory_of_images), of_three_images)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ".experts.5.",
+        "gate.weight_1",
+        "e_score_correction_bias",
+        "vision_model.patch_embed.proj.weight",
+        "vision_model.blocks.1.attn.qkv.weight",
+        "resampler_model.spatial_linear.0.weight",
+        "resampler_model.temporal_linear.2.weight",
+        "shared_experts.up_proj.weight",
+    ],
+)
+def test_each_part_for_images_has_its_part_in_their_score(
+    of_three_images: np.ndarray, directory_of_images: Path, part: str
+) -> None:
+    def change(tensors: Tensors) -> Tensors:
+        found = [name for name in tensors if part in name]
+        assert found
+        return tensors | {name: np.ascontiguousarray(tensors[name][::-1]) * np.float32(1.5) for name in found}
+
+    rewrite(directory_of_images, change)
+    assert np.abs(image_scores(directory_of_images) - of_three_images).max() > 1e-3
+
+
+def test_the_tokens_around_an_image_go_to_the_experts_for_images(
+    of_three_images: np.ndarray, directory_of_images: Path
+) -> None:
+    edit_json(directory_of_images / "config.json", lambda config: config.update(image_start_token_id=1_000_000))
+    assert np.abs(image_scores(directory_of_images) - of_three_images).max() > 1e-3
+
+
+def test_bounds_that_baidus_own_files_state_do_not_count(tmp_path: Path, of_three_images: np.ndarray) -> None:
+    directory = copied(REWARD_OF_IMAGES, tmp_path / "model")
+    edit_json(directory / "preprocessor_config.json", lambda config: config.update(min_pixels=64, max_pixels=128))
+    np.testing.assert_array_equal(image_scores(directory), of_three_images)
 
 
 def test_the_configuration_of_transformers_is_read_as_baidus(as_written: np.ndarray, directory: Path) -> None:
@@ -98,6 +171,7 @@ def test_the_configuration_of_transformers_is_read_as_baidus(as_written: np.ndar
         text = {name: config.pop(name) for name in list(config) if name not in ("architectures", "vision_config")}
         for name in ("moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval", "rope_theta"):
             text.pop(name)
+        config["image_token_id"] = text.pop("im_patch_id")
         text["moe_num_experts"] = 5
         text["mlp_layer_types"] = ["dense", "sparse", "sparse"]
         text["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [2, 2, 1]}
@@ -112,10 +186,19 @@ def test_the_configuration_of_transformers_is_read_as_baidus(as_written: np.ndar
     [
         (lambda t: t | {"model.layers.1.mlp.experts.10.up_proj.weight": np.zeros((5, 20))}, r"experts\.10\.up_proj"),
         (lambda t: {n: a for n, a in t.items() if "layers.2.mlp.experts.4.up" not in n}, r"lacks 1 .*experts\.4\.up"),
+        (lambda t: {n: a for n, a in t.items() if not of_images(n)}, r"lacks 30 .*layers\.1\.mlp\.experts\.5\."),
+        (lambda t: {n: a for n, a in t.items() if "vision_model.ln" not in n}, r"lacks 2 .*vision_model\.ln\.bias"),
         (lambda t: t | {"rm_head.up_gate_proj.weight": np.zeros((80, 20))}, r"up_gate_proj.*\[80, 20\].*\[40, 20\]"),
         (lambda t: t | {"model.layers.1.mlp.gate.weight": np.zeros((6, 20))}, r"gate\.weight.*\[6, 20\].*\[5, 20\]"),
     ],
-    ids=["an expert too many", "an expert too few", "a wider head", "a router of more experts"],
+    ids=[
+        "an expert too many",
+        "an expert too few",
+        "none for images",
+        "no last norm",
+        "a wider head",
+        "a router of more experts",
+    ],
 )
 def test_what_does_not_fit_is_named(directory: Path, change: Callable[[Tensors], Tensors], message: str) -> None:
     rewrite(directory, change)
@@ -128,6 +211,11 @@ def test_what_does_not_fit_is_named(directory: Path, change: Callable[[Tensors],
     [
         ({"moe_num_experts": ["5", "5"]}, r"moe_num_experts = \['5', '5'\]"),
         ({"mlp_layer_types": ["dense"]}, "mlp_layer_types.*each of the model's 3 layers"),
+        ({"moe_num_experts": [5, 4]}, r"moe_num_experts = \[5, 4\].*as many experts for images as for text"),
+        ({"freq_allocation": 2}, "freq_allocation = 2.*share equally what it leaves of 5"),
+        ({"temporal_conv_size": 3}, "temporal_merge_size = 3.*merges 2 moments"),
+        ({"vision_config": None}, "vision_config = None"),
+        ({"rope_scaling": {"mrope_section": [1, 2, 2]}}, r"mrope_section = \[1, 2, 2\].*twice the same number"),
     ],
 )
 def test_a_wrong_configuration_is_named(directory: Path, change: dict[str, object], message: str) -> None:
@@ -170,11 +258,3 @@ def test_a_multimodal_model_of_another_family_is_still_refused_by_name(directory
     edit_json(directory / "config.json", lambda config: config.update(architectures=["Gemma3ForConditionalGeneration"]))
     with pytest.raises(CheckpointError, match="Gemma3ForConditionalGeneration, which is not supported"):
         resolve_spec(directory)
-
-
-def test_the_golden_holds_what_is_ignored() -> None:
-    """Else the test on images would show nothing."""
-    names = set(read_safetensors(REWARD / "model.safetensors"))
-    assert {"vision_model.ln.weight", "model.resampler_model.mlp.weight", "model.layers.2.mlp.gate.weight_1"} <= names
-    assert "model.layers.2.mlp.experts.9.up_proj.weight" in names
-    assert len(json.loads((REWARD / "config.json").read_text())["moe_num_experts"]) == 2

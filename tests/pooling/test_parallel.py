@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,26 +15,24 @@ from pooling.errors import OptionError
 from pooling.parallel import Group
 from pooling.pooler_config import Activation, PoolingType
 from pooling.ranks import Assignment, decode_inputs, encode_inputs
+from pooling.vision.processors import PreparedImage
 from tests.pooling.test_families import FAMILIES, inputs_of, options_of
+from tests.pooling.test_vision_families import LEAST_COSINE, VISION, images_of, recorded
 
 LARGEST_DIFFERENCE = 1e-5
 
 
 def rows_of_ranks(size: int, name: str, **changed: str) -> list[np.ndarray]:
     """What a group of so many ranks gives for the inputs of a golden, with options beside the golden's own."""
-    ids = json.dumps([known.ids for known in inputs_of(name)])
-    options = {
-        field: value for field, value in asdict(replace(options_of(name), **changed)).items() if value is not None
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "tests.pooling.rank_zero",
-        str(size),
-        str(FAMILIES / name),
-        json.dumps(options),
-        ids,
-    ]
+    ids = [known.ids for known in inputs_of(name)]
+    said = asdict(replace(options_of(name), **changed))
+    options = {field: value for field, value in said.items() if value is not None}
+    return rows_of_rank_zero(size, FAMILIES / name, options, ids)
+
+
+def rows_of_rank_zero(size: int, checkpoint: Path, *given: object) -> list[np.ndarray]:
+    """What `rank_zero` prints, for the rest of its arguments as JSON."""
+    command = [sys.executable, "-m", "tests.pooling.rank_zero", str(size), str(checkpoint), *map(json.dumps, given)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     lines = [line for line in finished.stdout.splitlines() if line.startswith("ROWS ")]
     assert finished.returncode == 0, finished.stderr[-2000:]
@@ -58,6 +57,16 @@ def test_two_ranks_give_what_one_gives(name: str) -> None:
     for known, rows, expected in zip(texts, rows_of_ranks(2, name), alone, strict=True):
         size = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(rows, expected, rtol=0, atol=LARGEST_DIFFERENCE * size, err_msg=str(known.text))
+
+
+@pytest.mark.parametrize("name", ["ernie-vl", "qwen2.5-vl", "clip", "siglip2"])
+def test_two_ranks_give_what_one_gives_of_images(name: str) -> None:
+    known = recorded(name)["inputs"]
+    images = [[str(VISION / "images" / image) for image in images_of(each["messages"])] for each in known]
+    found = rows_of_rank_zero(2, VISION / name, {}, [each["ids"] for each in known], images)
+    for rows, each in zip(found, known, strict=True):
+        (row,), expected = rows, np.array(each["rows"][0])
+        assert row @ expected / np.linalg.norm(row) / np.linalg.norm(expected) >= LEAST_COSINE
 
 
 def test_a_model_that_cannot_be_divided_is_refused_in_one_sentence() -> None:
@@ -102,6 +111,13 @@ def test_messages_survive_the_way_to_another_rank() -> None:
         PoolingInput(np.array([5], dtype=np.int32), pooling_type=PoolingType.ALL, activation=Activation.NONE),
         PoolingInput(np.array([5], dtype=np.int32)),
     ]
+    patches = np.arange(24, dtype=np.float32).reshape(4, 6)
+    of_image = PoolingInput(
+        np.array([5, 5], dtype=np.int32), images=(PreparedImage(b"key", patches, (1, 2, 2), (1, 2, 1)),)
+    )
+    (image,) = decode_inputs(encode_inputs([of_image]))[0].images
+    np.testing.assert_array_equal(image.patches, patches)
+    assert replace(image, patches=patches) == of_image.images[0]
     for before, after in zip(given, decode_inputs(encode_inputs(given)), strict=True):
         assert after.ids.tolist() == before.ids.tolist()
         assert replace(after, ids=before.ids) == before

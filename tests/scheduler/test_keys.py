@@ -24,6 +24,11 @@ def test_all_keys_of_a_model_share_its_hash_tag(model: str) -> None:
         keys.worker("w"),
         keys.counters,
         keys.dead_letters,
+        keys.blob("b"),
+        keys.blob_users("b"),
+        keys.blobs,
+        keys.blob_ends,
+        keys.blob_sizes,
     ]
     assert len(set(every)) == len(every)
     tags = {re.fullmatch(r"millpond:\{([^{}]+)\}:.+", key).group(1) for key in every}  # type: ignore[union-attr]
