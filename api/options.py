@@ -127,6 +127,13 @@ class Options(BaseModel):
         description="how float32 matrices are multiplied on a cpu: highest, or medium: in bfloat16 where the processor "
         "has it, up to twice as fast and exact to 3 digits",
     )
+    quantization: Annotated[
+        Literal["none", "int8"], Shown("model", "QUANTIZATION", (*BULK, SERVE, API, WORKER, INSPECT))
+    ] = Field(
+        "none",
+        description="how the weights of linear layers are held on a cpu: none (as --dtype says), or int8: a byte each, "
+        "for a quarter of their memory and a slower forward",
+    )
     max_model_len: Annotated[PositiveInt | None, Shown("model", "TOKENS", (*BULK, SERVE, API, WORKER, INSPECT))] = (
         Field(None, description="longest sequence taken (default: what the checkpoint allows)")
     )

@@ -63,6 +63,7 @@ def model_options(options: Options) -> ModelOptions:
         max_model_len=options.max_model_len,
         dtype=options.dtype,
         float32_matmul_precision=options.float32_matmul_precision,
+        quantization=options.quantization,
         device=options.device,
     )
 

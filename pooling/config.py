@@ -39,6 +39,7 @@ TEXT_SECTIONS = ("text_config_dict", "text_config")
 VISION_SECTIONS = ("vision_config_dict", "vision_config")
 
 DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8")
 # Classes of transformers that checkpoints are known to replace by code of their own under the same name.
 SHADOWED = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 
@@ -58,6 +59,7 @@ class ModelOptions:
         dtype: "auto", "float32", "bfloat16" or "float16".
         float32_matmul_precision: "highest" or "medium", by the names that torch has for them: "medium" multiplies in
             bfloat16 and adds up in float32.
+        quantization: "none", or "int8" for linear layers of a byte a weight, on a CPU.
         device: "cpu", "gpu" or "gpu:N"; "auto" means another type on each.
     """
 
@@ -67,6 +69,7 @@ class ModelOptions:
     max_model_len: int | None = None
     dtype: str = "auto"
     float32_matmul_precision: str = "highest"
+    quantization: str = "none"
     device: str = "cpu"
 
 
@@ -95,6 +98,7 @@ class ModelSpec:
             when it does so where there is a template.
         tied_embeddings: whether the language-model head is the embedding.
         dtype: the type of weights and activations.
+        quantization: "int8" where the linear layers before the pooler hold a byte a weight, else "none".
         fingerprint: 16 hex digits over the configuration, the tokenizer, the names and sizes of the weights and the
             options; two processes with different fingerprints would give different results.
         origins: for each decision, the file, class or option that made it.
@@ -123,6 +127,7 @@ class ModelSpec:
     reads_messages: bool | None
     tied_embeddings: bool
     dtype: str
+    quantization: str
     fingerprint: str
     origins: Mapping[str, str] = field(compare=False)
     vision: Settings | None = None
@@ -216,6 +221,7 @@ def resolve_spec(
         reads_messages=modules.reads_messages,
         tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
         dtype=_dtype(options, settings, whole),
+        quantization=_quantization(options),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
         vision=_section(whole, VISION_SECTIONS, family.vision_defaults) if family.images else None,
@@ -410,8 +416,21 @@ def _dtype(options: ModelOptions, *configs: Settings) -> str:
     return str(stored) if options.device != "cpu" and stored in DTYPES else "float32"
 
 
+def _quantization(options: ModelOptions) -> str:
+    chosen = options.quantization
+    if chosen not in QUANTIZATIONS:
+        raise OptionError(f"--quantization {chosen} is not supported: use {' or '.join(QUANTIZATIONS)}.")
+    if chosen != "none" and options.device != "cpu":
+        raise OptionError(
+            f"--quantization {chosen} is for a cpu, and not written for {options.device}: leave it out, or use --dtype "
+            "bfloat16 there."
+        )
+    return chosen
+
+
 def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:
     narrow = "" if options.float32_matmul_precision == "highest" else f" {options.float32_matmul_precision}"
+    narrow += "" if options.quantization == "none" else f" {options.quantization}"
     digest = hashlib.sha256(
         f"{options.convert} {options.dtype}{narrow} {sorted(read_option(options.pooler_config).items())}\n".encode()
     )

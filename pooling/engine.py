@@ -34,7 +34,7 @@ from pooling.packed import PackedBatch, TokenIds, chunks_by_length
 from pooling.parallel import group
 from pooling.pooler import Pooler, Rows
 from pooling.pooler_config import Activation, PoolingType
-from pooling.precision import Precision, as_type, building, precision_on
+from pooling.precision import Precision, as_type, building, precision_on, unquantized
 from pooling.tensors import tensor_of
 from pooling.vision.processors import PreparedImage
 from pooling.weights import load_weights
@@ -160,12 +160,13 @@ class Engine:
             OptionError: the model cannot be divided among the group's ranks.
         """
         select_device(device)
-        precision = precision_on(device, spec.dtype)
+        precision = precision_on(device, spec.dtype, spec.quantization)
         with building(precision):
             model = model_class(spec.architecture.family)(spec)
             model.eval()
             loaded = load_weights(model, spec.directory)
-            dense = [DenseModule.load(dense) for dense in spec.dense]
+            with unquantized():
+                dense = [DenseModule.load(dense) for dense in spec.dense]
         log.info("read %.1f MB of weights in %.1f s", loaded.bytes_read / 1e6, loaded.seconds)
         return cls(spec, model, dense, precision, followers)
 

@@ -164,20 +164,24 @@ def _result(spec: ModelSpec) -> _Facts:
 
 def _stored(spec: ModelSpec, weights: StoredWeights | None, options: ModelOptions, missing: str) -> _Facts:
     asked = "--dtype" if options.dtype != "auto" else "the default"
+    held = {
+        "dtype": (spec.dtype, asked),
+        "quantization": (spec.quantization, "--quantization" if options.quantization != "none" else "the default"),
+    }
     if weights is None:
         stated = spec.settings.get("dtype", "torch_dtype")
         return {
             "parameters": (None, missing),
             "weights_bytes": (None, "as for parameters"),
             "stored_dtype": (stated, CONFIG_FILE if stated else "as for parameters"),
-            "dtype": (spec.dtype, asked),
+            **held,
             "fingerprint": (None, missing),
         }
     return {
         "parameters": (weights.parameters, "the headers of the weights"),
         "weights_bytes": (weights.size, "the weight files"),
         "stored_dtype": (weights.dtype, "the headers of the weights"),
-        "dtype": (spec.dtype, asked),
+        **held,
         "fingerprint": (spec.fingerprint, "the configuration, tokenizer, weights and options"),
     }
 

@@ -103,7 +103,7 @@ def fitting_tokens(
     if held >= allowed:
         raise OptionError(
             f"The model takes {_megabytes(held)} and {OPTION} {utilization:g} allows {_megabytes(allowed)}: raise it, "
-            "use a smaller --dtype, or divide the model with --tensor-parallel-size."
+            "use a smaller --dtype, --quantization int8 on a cpu, or divide the model with --tensor-parallel-size."
         )
     lengths = largest_batch(engine.spec, device, max_num_batched_tokens, max_num_seqs)
     memory.forget_peak()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import paddle
@@ -19,11 +19,13 @@ class Precision:
         weights: "float32", "bfloat16" or "float16": of matrices and embeddings.
         activations: of everything else. On a CPU always float32, since Paddle has no other operators there.
         multiplies: whether compiled programs multiply 16-bit weights as they are. Else each is widened as it is used.
+        int8: whether linear layers hold whole numbers of a byte and a step for each output (`quantization`) instead.
     """
 
     weights: str = "float32"
     activations: str = "float32"
     multiplies: bool = False
+    int8: bool = False
 
 
 _current = Precision()
@@ -45,11 +47,21 @@ def building(precision: Precision) -> Iterator[None]:
         _current = before
 
 
-def precision_on(device: str, dtype: str) -> Precision:
-    """The types of a model of that dtype on a device."""
+@contextmanager
+def unquantized() -> Iterator[None]:
+    """Build layers whose numbers must stay as exact as they are: a router, and what stands behind the pooler."""
+    with building(replace(_current, int8=False)):
+        yield
+
+
+def precision_on(device: str, dtype: str, quantization: str = "none") -> Precision:
+    """The types of a model of that dtype on a device; `quantization` is "none", or "int8" on a CPU."""
     if device != "cpu":
         return Precision(dtype, dtype)
-    return Precision(dtype, "float32", multiplies=dtype == "bfloat16" and processor_has_bfloat16())
+    int8 = quantization == "int8"
+    # What is left in 16 bits beside int8 is looked up, or multiplied with a few rows: nothing to compile for.
+    multiplies = dtype == "bfloat16" and not int8 and processor_has_bfloat16()
+    return Precision(dtype, "float32", multiplies, int8)
 
 
 def product(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None, precision: Precision) -> paddle.Tensor:
@@ -69,8 +81,8 @@ def as_type(x: paddle.Tensor, dtype: object) -> paddle.Tensor:
     return x if x.dtype == dtype else x.astype(dtype)
 
 
-def write(parameter: paddle.Tensor, place: tuple[slice, ...], values: NDArray[np.float32]) -> None:
-    """Write float32 values into a part of a parameter, rounded to its type.
+def write(parameter: paddle.Tensor, place: tuple[slice, ...], values: NDArray[np.float32 | np.int8]) -> None:
+    """Write float32 values into a part of a parameter, rounded to its type; or int8 into one of int8.
 
     On a CPU they go into its memory directly: through Paddle's own assignment each slab would be copied twice more.
     """
@@ -80,7 +92,7 @@ def write(parameter: paddle.Tensor, place: tuple[slice, ...], values: NDArray[np
         return
     if parameter.dtype == paddle.bfloat16:
         memory = np.from_dlpack(parameter.detach().view("int16"))
-        memory.view(np.uint16)[place] = bfloat16_bits(values)
+        memory.view(np.uint16)[place] = bfloat16_bits(values.astype(np.float32, copy=False))
     else:
         np.from_dlpack(parameter.detach())[place] = values
 

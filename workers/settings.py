@@ -62,6 +62,7 @@ class WorkerSettings:
                 max_model_len=int(limit) if limit else None,
                 dtype=environment.get("MILLPOND_DTYPE") or "auto",
                 float32_matmul_precision=environment.get("MILLPOND_FLOAT32_MATMUL_PRECISION") or "highest",
+                quantization=environment.get("MILLPOND_QUANTIZATION") or "none",
                 device=environment.get("MILLPOND_DEVICE") or "cpu",
             ),
             max_num_seqs=int(required("MAX_NUM_SEQS")),

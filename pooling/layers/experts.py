@@ -12,6 +12,7 @@ from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import Linear
 from pooling.layers.stored_either_way import LinearStoredEitherWay
 from pooling.parallel import summed
+from pooling.precision import unquantized
 from pooling.tensors import tensor_of
 
 
@@ -65,7 +66,8 @@ class MixtureOfExperts(Layer):
         inners = [inner] if isinstance(inner, int) else inner
         self.chosen = chosen
         self.least_sum = least_sum
-        self.router = Linear(hidden, experts, bias=False)
+        with unquantized():  # or a token could go to another expert
+            self.router = Linear(hidden, experts, bias=False)
         self.statics = ScoreCorrection(experts)
 
         def part(width: int) -> GatedFeedForward:
@@ -140,8 +142,9 @@ class ExpertsByModality(MixtureOfExperts):
             bias=bias,
             least_sum=least_sum,
         )
-        self.router = LinearStoredEitherWay(hidden, experts, bias=False)
-        self.image_router = LinearStoredEitherWay(hidden, experts, bias=False)
+        with unquantized():
+            self.router = LinearStoredEitherWay(hidden, experts, bias=False)
+            self.image_router = LinearStoredEitherWay(hidden, experts, bias=False)
         self.statics = ScoreCorrection(experts, sets=len(inner))
 
     def routed(self, x: paddle.Tensor, of_images: paddle.Tensor | None) -> paddle.Tensor:

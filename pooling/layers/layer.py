@@ -42,6 +42,10 @@ class WeightedLayer(Layer):
         """A parameter of zeros in the type of weights."""
         return self._new(shape, current_precision().weights)
 
+    def new_bytes(self, *shape: int) -> paddle.Tensor:
+        """A parameter of zeros of one byte each, with a sign."""
+        return self._new(shape, "int8")
+
     def new_vector(self, *shape: int) -> paddle.Tensor:
         """A parameter of zeros in the type of activations: a bias, or the scale of a norm."""
         return self._new(shape, current_precision().activations)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pooling.layers.layer import Stored, WeightedLayer, slabs
 from pooling.parallel import group, summed
 from pooling.precision import current_precision, product, write
+from pooling.quantization import product_of_int8, quantized
 
 
 class Part(NamedTuple):
@@ -31,7 +32,8 @@ class Part(NamedTuple):
 class PartialLinear(WeightedLayer):
     """x [.., inputs] -> x @ weight.T + bias [.., outputs], of which this rank may hold a part.
 
-    The weight [outputs, inputs] lies as checkpoints store it, and x meets its transpose (`precision.product`).
+    The weight [outputs, inputs] lies as checkpoints store it, and x meets its transpose (`precision.product`). With
+    `--quantization int8` it holds whole numbers of a byte, rounded while loading.
 
     Attributes:
         inputs: of all ranks together.
@@ -39,6 +41,7 @@ class PartialLinear(WeightedLayer):
         taken: which of the inputs are this rank's; None means all.
         multiple: rows of the stored tensor that must be read together, for `arranged`.
         within: where the parts begin in the stored tensor and how many rows it has, if it holds other layers' too.
+        steps: with int8, what a 1 in the weights of each output stands for, float32 [outputs]; no checkpoint has it.
     """
 
     def __init__(
@@ -59,11 +62,22 @@ class PartialLinear(WeightedLayer):
         self.multiple = multiple
         self.precision = current_precision()
         outputs = sum(part.own.stop - part.own.start for part in parts)
-        self.weight = self.new_matrix(outputs, inputs if taken is None else taken.stop - taken.start)
+        columns = inputs if taken is None else taken.stop - taken.start
+        if self.precision.int8:
+            self.weight = self.new_bytes(outputs, columns)
+            self.register_buffer("steps", paddle.ones([outputs]), persistable=False)
+        else:
+            self.weight = self.new_matrix(outputs, columns)
         self.bias = self.new_vector(outputs) if bias else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return product(x, self.weight, self.bias, self.precision)
+        return self.multiplied(x, self.bias)
+
+    def multiplied(self, x: paddle.Tensor, bias: paddle.Tensor | None) -> paddle.Tensor:
+        """x [.., inputs] times the transpose of the weight, plus bias."""
+        if self.precision.int8:
+            return product_of_int8(x, self.weight, self.steps, bias)
+        return product(x, self.weight, bias, self.precision)
 
     def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:
         rows = sum(part.total for part in self.parts if shard in (None, part.name))
@@ -80,8 +94,17 @@ class PartialLinear(WeightedLayer):
                 columns = None if parameter == "bias" else self.taken
                 values = self.arranged(stored.read(rows, columns), part.name)
                 place = slice(part.begin + rows.start - begin, part.begin + rows.stop - begin)
-                write(target, (place,), values)
+                self._write(target, place, values)
             first += part.total
+
+    def _write(self, target: paddle.Tensor, rows: slice, values: NDArray[np.float32]) -> None:
+        if target is not self.weight or not self.precision.int8:
+            write(target, (rows,), values)
+            return
+        # A slab has whole rows, and a row all that decides its step.
+        numbers, steps = quantized(values)
+        write(target, (rows,), numbers)
+        write(self.steps, (rows,), steps)
 
     def arranged(self, stored: NDArray[np.float32], part: str) -> NDArray[np.float32]:
         """Stored rows [rows, ..] of a part as this layer wants them; the merged layers of attention change some."""
@@ -119,8 +142,8 @@ class RowParallelLinear(PartialLinear):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not self.reduce:
-            return product(x, self.weight, self.bias if self.adds_bias else None, self.precision)
-        whole = summed(product(x, self.weight, None, self.precision))
+            return self.multiplied(x, self.bias if self.adds_bias else None)
+        whole = summed(self.multiplied(x, None))
         return whole if self.bias is None else whole + self.bias
 
 

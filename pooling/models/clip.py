@@ -14,6 +14,7 @@ from pooling.models.images import ImageRows
 from pooling.models.interface import default_pooling_type
 from pooling.models.two_towers import ImageTower, TextTower, TowerShape, TwoTowers, stacked_patches, vision_settings
 from pooling.packed import TokenIds
+from pooling.precision import unquantized
 from pooling.settings import Settings
 from pooling.vision.processors import PreparedImage
 
@@ -46,8 +47,9 @@ class ClipForPooling(TwoTowers):
         self.end = text.integer("eos_token_id")
         self.text_model = TextTower(text, AttentionKind(causal=True))
         self.vision_model = ClipImageTower(vision)
-        self.text_projection = Linear(text.integer("hidden_size"), spec.hidden_size, bias=False)
-        self.visual_projection = Linear(vision.integer("hidden_size"), spec.hidden_size, bias=False)
+        with unquantized():
+            self.text_projection = Linear(text.integer("hidden_size"), spec.hidden_size, bias=False)
+            self.visual_projection = Linear(vision.integer("hidden_size"), spec.hidden_size, bias=False)
         self.plan = self.text_model.plan
 
     def sequence(self, ids: TokenIds) -> TokenIds:

@@ -15,7 +15,7 @@ from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
 from pooling.layers.norm import LayerNorm, RMSNorm
 from pooling.models.qwen_vision import VisionBlock, VisionFeedForward, image_index, packed_patches, vision_plan
-from pooling.precision import as_type, current_precision
+from pooling.precision import as_type, current_precision, unquantized
 from pooling.settings import Settings
 from pooling.vision.processors import PreparedImage
 
@@ -89,7 +89,8 @@ class PatchEmbedding(Layer):
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
         self.activations = getattr(paddle, current_precision().activations)
-        self.proj = Linear(shape.patch, shape.hidden, bias=False)
+        with unquantized():
+            self.proj = Linear(shape.patch, shape.hidden, bias=False)
 
     def forward(self, patches: paddle.Tensor) -> paddle.Tensor:
         return self.proj(as_type(patches, self.activations))

@@ -13,6 +13,7 @@ from pooling.models.heads import new_head
 from pooling.models.images import ImageRows
 from pooling.packed import TokenIds
 from pooling.pooler_config import PoolingType
+from pooling.precision import unquantized
 from pooling.vision.processors import PreparedImage
 
 
@@ -44,7 +45,8 @@ class PoolingModel(Layer):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.head: Layer | None = new_head(spec, self.classification_head)
+        with unquantized():
+            self.head: Layer | None = new_head(spec, self.classification_head)
 
     def forward(
         self, token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex

@@ -14,7 +14,7 @@ from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, A
 from pooling.layers.layer import Layer
 from pooling.layers.linear import ColumnParallelLinear, Linear, QKVParallelLinear, RowParallelLinear
 from pooling.packed import PackedBatch
-from pooling.precision import as_type, current_precision
+from pooling.precision import as_type, current_precision, unquantized
 from pooling.rotary import axial
 from pooling.tensors import tensor_of
 from pooling.vision.layout import Grid, patch_axes
@@ -27,7 +27,8 @@ class PatchLinear(Linear):
     """patches [T, 3 x times x side x side] -> [T, outputs]; checkpoints store it as a convolution over three axes."""
 
     def __init__(self, times: int, side: int, outputs: int, *, channels: int = 3, bias: bool) -> None:
-        super().__init__(channels * times * side * side, outputs, bias=bias)
+        with unquantized():  # it is these models' embedding
+            super().__init__(channels * times * side * side, outputs, bias=bias)
         self.kernel: tuple[int, ...] = (channels, times, side, side)
 
     def stored_shape(self, parameter: str, shard: str | None = None) -> Sequence[int]:

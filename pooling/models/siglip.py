@@ -18,7 +18,7 @@ from pooling.models.qwen_vision import VisionFeedForward
 from pooling.models.two_towers import ImageTower, TextTower, TowerShape, TwoTowers, stacked_patches, vision_settings
 from pooling.packed import TokenIds
 from pooling.padding import read_padding
-from pooling.precision import as_type
+from pooling.precision import as_type, unquantized
 from pooling.settings import Settings
 from pooling.vision.processors import PreparedImage
 
@@ -87,7 +87,8 @@ class SiglipTextTower(TextTower):
 
     def __init__(self, config: Settings, outputs: int) -> None:
         super().__init__(config, AttentionKind())
-        self.head = Linear(config.integer("hidden_size"), outputs)
+        with unquantized():
+            self.head = Linear(config.integer("hidden_size"), outputs)
 
     def forward(self, token_ids: paddle.Tensor, positions: paddle.Tensor, index: AttentionIndex) -> paddle.Tensor:
         return self.head(super().forward(token_ids, positions, index))

@@ -22,10 +22,11 @@ from tests.pooling.test_vision_families import LEAST_COSINE, VISION, images_of, 
 LARGEST_DIFFERENCE = 1e-5
 
 
-def rows_of_ranks(size: int, name: str) -> list[np.ndarray]:
-    """What a group of so many ranks gives for the inputs of a golden."""
+def rows_of_ranks(size: int, name: str, **changed: str) -> list[np.ndarray]:
+    """What a group of so many ranks gives for the inputs of a golden, with options beside the golden's own."""
     ids = [known.ids for known in inputs_of(name)]
-    options = {field: value for field, value in asdict(options_of(name)).items() if value is not None}
+    said = asdict(replace(options_of(name), **changed))
+    options = {field: value for field, value in said.items() if value is not None}
     return rows_of_rank_zero(size, FAMILIES / name, options, ids)
 
 

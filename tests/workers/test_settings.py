@@ -29,6 +29,12 @@ def test_how_float32_is_multiplied_reaches_the_model() -> None:
     assert WorkerSettings.from_environment(TOLD).model_options.float32_matmul_precision == "highest"
 
 
+def test_quantization_reaches_the_model() -> None:
+    settings = WorkerSettings.from_environment({**TOLD, "MILLPOND_QUANTIZATION": "int8"})
+    assert settings.model_options.quantization == "int8"
+    assert WorkerSettings.from_environment(TOLD).model_options.quantization == "none"
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(SettingError, match="MILLPOND_CHECKPOINT"):
         WorkerSettings.from_environment({name: value for name, value in TOLD.items() if name != "MILLPOND_CHECKPOINT"})
