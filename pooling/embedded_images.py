@@ -148,8 +148,8 @@ class EmbeddedImages:
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
     """Images, by their numbers of patches, that go through the tower together.
 
-    Attention pads images that are not of one size, and then adds a mask to all scores, which takes a CPU longer than the
-    scores themselves. Where they are few that does not matter, and small images are quicker together.
+    Attention pads images that are not of one size, and then adds a mask to all scores, which takes a CPU longer than
+    the scores themselves. Where they are few that does not matter, and small images are quicker together.
     """
     small = [number for number, size in enumerate(sizes) if size < FEW_PATCHES]
     groups = [[small[place] for place in group] for group in chunks_by_length([sizes[n] for n in small], TOWER_PATCHES)]
