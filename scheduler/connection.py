@@ -85,9 +85,7 @@ def is_passing(error: Exception) -> bool:
         return False
     if isinstance(error, ResponseError):
         # Of a step that found no memory, Redis 6 says first that a script failed, and only then why.
-        return "-OOM " in str(error) or str(error).startswith(
-            ("LOADING", "OOM", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY")
-        )
+        return "-OOM " in str(error) or str(error).startswith(_PASSING)
     return isinstance(error, (RedisError, OSError))
 
 
