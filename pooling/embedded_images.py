@@ -26,6 +26,9 @@ KEPT_BYTES = 256 * 1024 * 1024
 TOWER_PATCHES = 4_096
 """Patches in one forward of a vision tower; an image of more is alone in one."""
 
+FEW_PATCHES = 256
+"""Images of fewer go through the tower together, of whatever sizes they are."""
+
 AXES = 3
 
 
@@ -113,7 +116,7 @@ class EmbeddedImages:
                 self._kept.move_to_end(image.key)
                 found[image.key] = kept
         computed = list(missing.values())
-        for chunk in chunks_by_length([len(image.patches) for image in computed], TOWER_PATCHES):
+        for chunk in _groups([len(image.patches) for image in computed]):
             taken = [computed[number] for number in chunk]
             for image, rows in zip(taken, self._through_tower(taken), strict=True):
                 found[image.key] = rows
@@ -140,6 +143,24 @@ class EmbeddedImages:
         while self._bytes > self._kept_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= _bytes(oldest)
+
+
+def _groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Images, by their numbers of patches, that go through the tower together.
+
+    Attention pads images that are not of one size, and then adds a mask to all scores, which takes a CPU longer than
+    the scores themselves. Where they are few that does not matter, and small images are quicker together.
+    """
+    small = [number for number, size in enumerate(sizes) if size < FEW_PATCHES]
+    groups = [[small[place] for place in group] for group in chunks_by_length([sizes[n] for n in small], TOWER_PATCHES)]
+    alike: dict[int, list[int]] = {}
+    for number, size in enumerate(sizes):
+        if size >= FEW_PATCHES:
+            alike.setdefault(size, []).append(number)
+    for size, numbers in alike.items():
+        most = max(1, TOWER_PATCHES // size)
+        groups += [numbers[begin : begin + most] for begin in range(0, len(numbers), most)]
+    return groups
 
 
 def _bytes(rows: ImageRows) -> int:

@@ -119,6 +119,14 @@ def test_images_through_the_tower_one_by_one_give_the_same(golden: Golden, monke
     assert_right(golden, golden.engine.forward(inputs_of(golden)))
 
 
+def test_images_of_one_size_through_the_tower_together_give_the_same(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golden.engine, "images", EmbeddedImages(golden.engine.spec, golden.engine._model))
+    monkeypatch.setattr("pooling.embedded_images.FEW_PATCHES", 1)
+    assert_right(golden, golden.engine.forward(inputs_of(golden)))
+
+
 def test_an_image_has_as_many_tokens_as_the_reference_gives_it(golden: Golden) -> None:
     tokenizer, placeholder = Tokenizer.from_spec(golden.engine.spec), golden.engine.spec.placeholder_id
     if placeholder is None:

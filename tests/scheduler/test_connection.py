@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from scheduler.connection import check_server, connect
+from scheduler.connection import check_server, connect, is_passing
 from scheduler.errors import QueueUnavailableError, UnsupportedServerError
 
 
@@ -33,3 +34,14 @@ def test_a_server_that_evicts_is_refused(redis_url: str) -> None:
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailableError, match=r"Redis cannot be reached.*--redis-url"):
         check_server(connect(f"unix://{tmp_path}/none.sock"))
+
+
+def test_a_step_that_finds_no_memory_may_find_some_later(clean_redis_url: str) -> None:
+    with connect(clean_redis_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(ResponseError, match="OOM") as caught:
+                redis.eval("return redis.call('SET', KEYS[1], 'b')", 1, "a")
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert is_passing(caught.value)
