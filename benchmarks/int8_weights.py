@@ -1,7 +1,7 @@
 """What `--quantization int8` saves and costs: memory, pace and quality beside float32, bfloat16 and `medium`.
 
     .venv/bin/python -m benchmarks.int8_weights --rounds 5 --json FILE
-    .venv/bin/python -m benchmarks.int8_weights --rounds 3 --large --texts 64   # a Llama of 351 million random weights
+    .venv/bin/python -m benchmarks.int8_weights --rounds 3 --large --texts 16   # a Llama of 351 million random weights
 
 Each form is a process of its own, and they compute by turns. Columns: megabytes of weights, and of the process when it
 has computed; tokens a second over mixed texts; milliseconds for one text of 12 tokens. Of the default model also the
@@ -43,6 +43,7 @@ FORMS: Mapping[str, ModelOptions] = {
 }
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "minilm"
 MEGABYTE = 1e6
+SHORT_PASSES = 5
 
 
 @dataclass
@@ -79,12 +80,11 @@ def run_form(name: str, model: Path, ids_file: Path, vectors: Path) -> None:
         [PoolingInput(np.array(ids, dtype=np.int32)) for ids in each] for each in json.loads(ids_file.read_text())
     )
     tokens = sum(len(each.ids) for each in texts)
-    engine.warm_up(16384, 256)
     np.savez(vectors, texts=np.concatenate(engine.forward(texts)), known=np.concatenate(engine.forward(known)))
     short = [PoolingInput(np.full(SHORT_TOKENS, 2000, dtype=np.int32))]
     for _ in sys.stdin:
         rate = tokens / seconds_of(lambda: engine.forward(texts))
-        latency = statistics.median(seconds_of(lambda: engine.forward(short)) for _ in range(20)) * 1e3
+        latency = statistics.median(seconds_of(lambda: engine.forward(short)) for _ in range(SHORT_PASSES)) * 1e3
         print(json.dumps([weights, resident(), rate, latency]), flush=True)
 
 

@@ -54,11 +54,9 @@ def recorded(name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def golden(request: pytest.FixtureRequest) -> Golden:
-    """Each golden in turn, its engine loaded once."""
-    name = str(request.param)
-    spec = resolve_spec(VISION / name, ModelOptions(**recorded(name).get("options", {})))
+def golden_of(name: str, options: ModelOptions) -> Golden:
+    """A golden, its engine loaded with these options."""
+    spec = resolve_spec(VISION / name, options)
     processor = read_image_processor(spec)
     assert processor is not None
     inputs = [
@@ -66,6 +64,13 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         for each in recorded(name)["inputs"]
     ]
     return Golden(Engine.load(spec), processor, inputs)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Each golden in turn, its engine loaded once."""
+    name = str(request.param)
+    return golden_of(name, ModelOptions(**recorded(name).get("options", {})))
 
 
 def prepared(golden: Golden, name: str) -> PreparedImage:
