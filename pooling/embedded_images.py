@@ -1,6 +1,5 @@
 """From the images of sequences to rows among their tokens; an image that was computed lately is not computed again."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pooling.models.images import ImageRows, PlacedImages
 from pooling.models.interface import PoolingModel
 from pooling.packed import chunks_by_length
 from pooling.tensors import tensor_of
+from pooling.vision.kept import Kept
 from pooling.vision.layout import token_axes
 from pooling.vision.processors import PreparedImage
 
@@ -44,9 +44,7 @@ class EmbeddedImages:
         self._placeholder_id = spec.placeholder_id
         self._taken = spec.takes_images
         self._model = model
-        self._kept_bytes = kept_bytes
-        self._kept: OrderedDict[bytes, ImageRows] = OrderedDict()
-        self._bytes = 0
+        self._kept: Kept[ImageRows] = Kept(kept_bytes)
 
     def check(self, position: int, given: "PoolingInput") -> None:
         """Refuses images that a model does not take, or whose tokens are not those that stand in the sequence.
@@ -113,14 +111,13 @@ class EmbeddedImages:
             if kept is None:
                 missing[image.key] = image
             else:
-                self._kept.move_to_end(image.key)
                 found[image.key] = kept
         computed = list(missing.values())
         for chunk in _groups([len(image.patches) for image in computed]):
             taken = [computed[number] for number in chunk]
             for image, rows in zip(taken, self._through_tower(taken), strict=True):
                 found[image.key] = rows
-                self._keep(image.key, rows)
+                self._kept.keep(image.key, rows, _bytes(rows))
         return found
 
     def _through_tower(self, images: Sequence[PreparedImage]) -> list[ImageRows]:
@@ -133,16 +130,6 @@ class EmbeddedImages:
                 parts = [[layer] for layer in layers]
         self.computed += len(images)
         return list(zip(*parts, strict=True))
-
-    def _keep(self, key: bytes, rows: ImageRows) -> None:
-        size = _bytes(rows)
-        if size > self._kept_bytes:
-            return
-        self._kept[key] = rows
-        self._bytes += size
-        while self._bytes > self._kept_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= _bytes(oldest)
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:

@@ -4,7 +4,6 @@ It runs in the threads that hold micro-batches, beside the engine's.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import orjson
@@ -12,7 +11,8 @@ from redis import Redis
 
 from pooling.vision.errors import ImageError
 from pooling.vision.images import MAX_PIXELS, decoded
-from pooling.vision.processors import ImageProcessor, PreparedImage, image_key
+from pooling.vision.kept import Kept
+from pooling.vision.processors import ImageOptions, ImageProcessor, PreparedImage, image_key
 from scheduler.blobs import fetched
 from scheduler.keys import ModelKeys
 from scheduler.messages import Failure, Item
@@ -30,8 +30,7 @@ class ItemImages:
         self._processor = processor
         self._keys = keys
         self._most_pixels = most_pixels
-        self._kept: OrderedDict[bytes, PreparedImage] = OrderedDict()
-        self._bytes = 0
+        self._kept: Kept[PreparedImage] = Kept(KEPT_BYTES)
         self._lock = threading.Lock()
 
     def prepared(self, redis: Redis, items: Sequence[Item]) -> list[tuple[PreparedImage, ...] | Failure]:
@@ -40,50 +39,45 @@ class ItemImages:
         Raises:
             RedisError: it is away.
         """
-        if not any(item.images for item in items):
-            return [()] * len(items)
-        wanted = {_key(digest, item): digest for item in items for digest in item.images}
-        missing = list({digest for key, digest in wanted.items() if self._known(key) is None})
-        files = dict(zip(missing, fetched(redis, self._keys, missing), strict=True)) if missing else {}
-        return [self._of(item, files) for item in items]
+        options = [orjson.loads(item.image_options) if item.image_options else {} for item in items]
+        keys = [[image_key(digest, own) for digest in item.images] for item, own in zip(items, options, strict=True)]
+        found: dict[bytes, PreparedImage | Failure] = {}
+        missing: dict[bytes, tuple[bytes, ImageOptions]] = {}
+        for item, own, item_keys in zip(items, options, keys, strict=True):
+            for digest, key in zip(item.images, item_keys, strict=True):
+                with self._lock:
+                    kept = self._kept.get(key)
+                # Held from here on: what is made for others of the batch may take its place among what is kept.
+                if kept is None:
+                    missing[key] = (digest, own)
+                else:
+                    found[key] = kept
+        digests = list({digest for digest, _ in missing.values()})
+        files = dict(zip(digests, fetched(redis, self._keys, digests), strict=True)) if digests else {}
+        for key, (digest, own) in missing.items():
+            found[key] = self._made(key, files[digest], own)
+        return [_together([found[key] for key in item_keys]) for item_keys in keys]
 
-    def _of(self, item: Item, files: dict[bytes, bytes | None]) -> tuple[PreparedImage, ...] | Failure:
-        found = []
-        for digest in item.images:
-            key = _key(digest, item)
-            image = self._known(key)
-            if image is None:
-                data = files.get(digest)
-                if data is None:
-                    return Failure(503, "image_lost", f"{LOST}.")
-                try:
-                    image = self._made(key, data, item)
-                except ImageError as error:
-                    return Failure(400, "invalid_image", f"{error}.")
-            found.append(image)
-        return tuple(found)
-
-    def _made(self, key: bytes, data: bytes, item: Item) -> PreparedImage:
-        if self._processor is None:
-            raise ImageError("this model takes text only")
-        options = orjson.loads(item.image_options) if item.image_options else {}
-        image = self._processor.prepared(key, decoded(data, self._most_pixels), options)
+    def _made(self, key: bytes, data: bytes | None, options: ImageOptions) -> PreparedImage | Failure:
+        """An image of a file, or why there is none."""
+        if data is None:
+            return Failure(503, "image_lost", f"{LOST}.")
+        try:
+            if self._processor is None:
+                raise ImageError("this model takes text only")
+            image = self._processor.prepared(key, decoded(data, self._most_pixels), options)
+        except ImageError as error:
+            return Failure(400, "invalid_image", f"{error}.")
         with self._lock:
-            if key not in self._kept and image.patches.nbytes <= KEPT_BYTES:
-                self._kept[key] = image
-                self._bytes += image.patches.nbytes
-                while self._bytes > KEPT_BYTES:
-                    _, oldest = self._kept.popitem(last=False)
-                    self._bytes -= oldest.patches.nbytes
+            self._kept.keep(key, image, image.patches.nbytes)
         return image
 
-    def _known(self, key: bytes) -> PreparedImage | None:
-        with self._lock:
-            image = self._kept.get(key)
-            if image is not None:
-                self._kept.move_to_end(key)
+
+def _together(images: Sequence[PreparedImage | Failure]) -> tuple[PreparedImage, ...] | Failure:
+    """An item's images, or why it cannot have the first that is missing."""
+    whole = []
+    for image in images:
+        if isinstance(image, Failure):
             return image
-
-
-def _key(digest: bytes, item: Item) -> bytes:
-    return image_key(digest, orjson.loads(item.image_options) if item.image_options else {})
+        whole.append(image)
+    return tuple(whole)

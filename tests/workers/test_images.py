@@ -90,5 +90,17 @@ def test_no_more_is_remembered_than_is_allowed(
         digest = stored(redis, encoded(noise(40, 40 + number), "PNG"))
         (found,) = images.prepared(redis, [item(0, digest)])
         assert not isinstance(found, Failure)
-        assert images._bytes <= 40_000
-    assert np.isclose(images._bytes, sum(each.patches.nbytes for each in images._kept.values()))
+        assert images._kept.bytes <= 40_000
+    assert np.isclose(images._kept.bytes, sum(each.patches.nbytes for each, _ in images._kept._values.values()))
+
+
+def test_an_image_that_is_known_is_there_for_its_item_though_others_of_the_batch_take_its_place(
+    redis: Redis, processor: PatchesProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "KEPT_BYTES", 40_000)
+    images = ItemImages(processor, KEYS)
+    known = stored(redis, encoded(noise(40, 40), "PNG"))
+    images.prepared(redis, [item(0, known)])
+    others = [stored(redis, encoded(noise(40, 41 + number), "PNG")) for number in range(20)]
+    found = images.prepared(redis, [*(item(number, each) for number, each in enumerate(others)), item(20, known)])
+    assert not any(isinstance(each, Failure) for each in found)
