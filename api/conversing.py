@@ -10,7 +10,6 @@ from api.documents import IMAGE_ALONE
 from api.errors import bad_request
 from api.media.references import FetchedImage
 from api.picturing import (
-    ImageOptions,
     check_images,
     check_options,
     check_written,
@@ -27,6 +26,7 @@ from api.serving import ServedModel
 from api.state import timings_of
 from pooling.pooler_config import PoolingType
 from pooling.tokenizing import Side, TokenIds
+from pooling.vision.processors import ImageOptions
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 A model whose texts and images are sequences of their own (CLIP, SigLIP) takes one of either in a document.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from api.sequences import Limit, Sequences, Truncation, ids_within
 from api.serving import ServedModel
 from api.state import timings_of
 from pooling.tokenizing import TokenIds
+from pooling.vision.processors import ImageOptions
 
 IMAGE_ALONE = np.zeros(1, dtype=np.int32)
 """The ids of a sequence that is an image."""
@@ -31,7 +31,7 @@ async def documents_within(
     documents: Sequence[Document],
     truncation: Truncation,
     *,
-    options: Mapping[str, Any] | None = None,
+    options: ImageOptions | None = None,
     prompt: str = "",
     add_special_tokens: bool = True,
 ) -> Sequences:
@@ -62,7 +62,7 @@ async def documents_within(
         pictured = iter(await _pictured(model, documents, of_each, processed, limit))
         ids = [next(pictured) if each.images else next(tokenized) for each in documents]
         texts = [prompt + each.text for each in documents]
-        found = await asyncio.to_thread(ids_within, model, field, ids, truncation, texts)
+        found = ids_within(model, field, ids, truncation, texts)
     return replace(found, images=of_each, image_options=processed) if images else found
 
 
@@ -97,7 +97,7 @@ async def _pictured(
     model: ServedModel,
     documents: Sequence[Document],
     images: Sequence[Sequence[FetchedImage]],
-    options: Mapping[str, Any],
+    options: ImageOptions,
     limit: Limit,
 ) -> list[TokenIds]:
     """The ids of those documents that have images."""

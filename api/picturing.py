@@ -1,7 +1,6 @@
 """The images of conversations: fetched, and given as many places among the tokens as they need."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from fastapi import Request
@@ -15,10 +14,9 @@ from api.serving import ServedModel
 from api.state import state_of
 from pooling.tokenizing import TokenIds
 from pooling.vision.layout import expanded
+from pooling.vision.processors import ImageOptions
 
 OPTIONS = "mm_processor_kwargs"
-
-ImageOptions = Mapping[str, Any]
 
 WRITTEN = ("<|image@placeholder|>",)
 """What templates write for an image in place of the tokenizer's own placeholder (ERNIE-4.5-VL's)."""

@@ -15,7 +15,6 @@ from api.documents import IMAGE_ALONE
 from api.errors import ApiError, bad_request
 from api.media.references import FetchedImage, ImageReference
 from api.picturing import (
-    ImageOptions,
     check_images,
     check_no_places,
     check_options,
@@ -33,6 +32,7 @@ from api.serving import ServedModel
 from api.state import state_of, timings_of
 from pooling.pooler_config import Activation
 from pooling.tokenizing import TokenIds
+from pooling.vision.processors import ImageOptions
 from scheduler.messages import Failure, Result
 
 TOGETHER = 64

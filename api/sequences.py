@@ -1,9 +1,8 @@
 """The token sequences of a request, brought within the model's limit: refused or cut."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from api.media.references import FetchedImage
 from api.serving import ServedModel
 from api.timings import Timings
 from pooling.tokenizing import EncodedPair, Side, TokenIds
+from pooling.vision.processors import ImageOptions
 
 MODEL_MAXIMUM = -1
 """As a number of tokens to cut to: as many as the model takes."""
@@ -57,7 +57,7 @@ class Sequences:
     cut: int = 0
     cut_places: Sequence[int] = ()
     images: Sequence[Sequence[FetchedImage]] = ()
-    image_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_options: ImageOptions = dataclasses.field(default_factory=dict)
 
     @property
     def tokens(self) -> int:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def next_pass(process: "subprocess.Popen[str]") -> float:
     return float(process.stdout.readline())
 
 
+def started(stack: ExitStack, family: str, commands: Mapping[str, Sequence[str]]) -> dict[str, "subprocess.Popen[str]"]:
+    """Processes that compute when told to, each after a first pass, which does not count; they end with the stack."""
+    processes = {}
+    for name, command in commands.items():
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        stack.callback(process.kill)
+        assert process.stdout
+        if process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{name} did not start for {family}: {' '.join(command)}")
+        next_pass(process)
+        processes[name] = process
+    return processes
+
+
+def by_turns(processes: Mapping[str, "subprocess.Popen[str]"], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each one's passes, one after the other in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            seconds[name].append(next_pass(process))
+    return seconds
+
+
 def measure(family: str, rounds: int, tokens: int, peer_python: Path, dtype: str) -> tuple[float, float, float]:
     """Tokens a second of Hugging Face and of the engine, and the ratio of two passes that follow each other: medians.
 
@@ -99,21 +125,7 @@ def measure(family: str, rounds: int, tokens: int, peer_python: Path, dtype: str
             "peer": [str(peer_python), PEER, "run", str(directory), str(batches)],
             "engine": [sys.executable, "-m", "benchmarks.families", "--engine", str(directory), str(flat), dtype],
         }
-        processes = {}
-        for name, command in commands.items():
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-            stack.callback(process.kill)
-            assert process.stdout
-            if process.stdout.readline().strip() != "ready":
-                raise SystemExit(f"{name} did not start for {family}: {' '.join(command)}")
-            next_pass(process)
-            processes[name] = process
-        seconds: dict[str, list[float]] = {name: [] for name in processes}
-        for _ in range(rounds):
-            for name, process in processes.items():
-                seconds[name].append(next_pass(process))
+        seconds = by_turns(started(stack, family, commands), rounds)
         total = sum(map(len, given))
         ratios = [peer / engine for peer, engine in zip(seconds["peer"], seconds["engine"], strict=True)]
         peer, engine = (total / statistics.median(seconds[name]) for name in ("peer", "engine"))

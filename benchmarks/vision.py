@@ -16,11 +16,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.families import PEER_PYTHON, next_pass
+from benchmarks.families import PEER_PYTHON, by_turns, started
 from benchmarks.machine import describe_machine
 from pooling.config import ModelOptions, resolve_spec
 from pooling.device import prepare_process
@@ -84,26 +83,10 @@ def measure(family: str, rounds: int, attention: str, peer_python: Path) -> dict
             "peer": [str(peer_python), PEER, "run", directory, patches, attention, rows["peer"]],
             "engine": [sys.executable, "-m", "benchmarks.vision", "--engine", directory, patches, rows["engine"]],
         }
-        processes: dict[str, Any] = {}
-        for name, command in commands.items():
-            process = subprocess.Popen(
-                list(map(str, command)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            stack.callback(process.kill)
-            assert process.stdout
-            if process.stdout.readline().strip() != "ready":
-                raise SystemExit(f"{name} did not start for {family}: {' '.join(map(str, command))}")
-            next_pass(process)
-            processes[name] = process
-        seconds: dict[str, list[float]] = {name: [] for name in processes}
-        for _ in range(rounds):
-            for name, process in processes.items():
-                seconds[name].append(next_pass(process))
+        processes = started(stack, family, {name: list(map(str, command)) for name, command in commands.items()})
+        seconds = by_turns(processes, rounds)
         for process in processes.values():
+            assert process.stdin
             process.stdin.close()
             process.wait(60)
         left, right = (np.load(rows[name]).astype(np.float64) for name in ("peer", "engine"))

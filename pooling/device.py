@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from pooling.errors import DeviceError
@@ -75,8 +76,13 @@ def multiplies_narrowly() -> bool:
 
 def processor_has_bfloat16() -> bool:
     """Whether this processor has instructions for bfloat16; without them oneDNN has no product of it either."""
-    information = Path("/proc/cpuinfo")
-    return information.exists() and "avx512_bf16" in information.read_text()
+    return "avx512_bf16" in _processor()
+
+
+@cache
+def processor_has_avx512() -> bool:
+    """Whether this processor has the instructions that some of Paddle's operators need without asking."""
+    return "avx512f" in _processor()
 
 
 def select_device(device: str) -> None:
@@ -114,5 +120,10 @@ def threads_for(processes: int) -> int:
 
 
 def _is_amd() -> bool:
+    return "AuthenticAMD" in _processor()
+
+
+def _processor() -> str:
+    """What the kernel says of the processor; nothing where it does not."""
     information = Path("/proc/cpuinfo")
-    return information.exists() and "AuthenticAMD" in information.read_text()
+    return information.read_text() if information.exists() else ""

@@ -14,8 +14,15 @@ from paddle import nn
 from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
 from pooling.layers.norm import LayerNorm, RMSNorm
-from pooling.models.qwen_vision import VisionBlock, VisionFeedForward, image_index, packed_patches, vision_plan
-from pooling.precision import as_type, current_precision, unquantized
+from pooling.models.qwen_vision import (
+    PatchEmbedding,
+    VisionBlock,
+    VisionFeedForward,
+    image_index,
+    packed_patches,
+    vision_plan,
+)
+from pooling.precision import unquantized
 from pooling.settings import Settings
 from pooling.vision.processors import PreparedImage
 
@@ -83,19 +90,6 @@ class VisionShape:
         )
 
 
-class PatchEmbedding(Layer):
-    """Pixels of patches [T, numbers of a patch] -> [T, hidden], in the type of activations."""
-
-    def __init__(self, shape: VisionShape) -> None:
-        super().__init__()
-        self.activations = getattr(paddle, current_precision().activations)
-        with unquantized():
-            self.proj = Linear(shape.patch, shape.hidden, bias=False)
-
-    def forward(self, patches: paddle.Tensor) -> paddle.Tensor:
-        return self.proj(as_type(patches, self.activations))
-
-
 class ErnieVisionTower(Layer):
     """Patches of packed images -> their hidden states [T, hidden]; each patch sees all of its image."""
 
@@ -103,7 +97,8 @@ class ErnieVisionTower(Layer):
         super().__init__()
         self.merge = shape.merge
         self.plan = vision_plan(shape.hidden, shape.heads, shape.theta)
-        self.patch_embed = PatchEmbedding(shape)
+        with unquantized():  # it is the tower's embedding
+            self.patch_embed = PatchEmbedding(Linear(shape.patch, shape.hidden, bias=False))
         self.blocks = nn.LayerList([self._block(shape) for _ in range(shape.depth)])
         self.ln = LayerNorm(shape.hidden, shape.epsilon)
 

@@ -20,6 +20,7 @@ from pooling.models.qwen2 import Qwen2ForPooling
 from pooling.models.qwen2_vl import EPSILON, QwenVLForPooling
 from pooling.models.qwen_vision import (
     PatchEmbedding,
+    PatchLinear,
     PatchMerger,
     VisionBlock,
     packed_patches,
@@ -46,7 +47,9 @@ class Qwen25VisionTower(Layer):
         whole = config.get("fullatt_block_indexes")
         self.whole = frozenset(whole if isinstance(whole, list) else WHOLE)
         self.plan = vision_plan(hidden, heads)
-        self.patch_embed = PatchEmbedding(config.integer("temporal_patch_size", default=2), side, hidden, bias=False)
+        self.patch_embed = PatchEmbedding(
+            PatchLinear(config.integer("temporal_patch_size", default=2), side, hidden, bias=False)
+        )
         inner, act = config.integer("intermediate_size", default=3420), config.text("hidden_act", default="silu")
         self.blocks = nn.LayerList([self._block(hidden, heads, inner, act) for _ in range(config.integer("depth"))])
         self.merger = PatchMerger(RMSNorm(hidden, EPSILON), hidden * self.merge**2, outputs)

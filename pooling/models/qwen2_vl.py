@@ -14,6 +14,7 @@ from pooling.models.interface import default_pooling_type
 from pooling.models.qwen2 import Qwen2ForPooling
 from pooling.models.qwen_vision import (
     PatchEmbedding,
+    PatchLinear,
     PatchMerger,
     VisionBlock,
     VisionFeedForward,
@@ -38,10 +39,12 @@ class Qwen2VisionTower(Layer):
         self.merge = config.integer("spatial_merge_size", default=2)
         self.plan = vision_plan(hidden, heads)
         self.patch_embed = PatchEmbedding(
-            config.integer("temporal_patch_size", default=2),
-            config.integer("patch_size", default=14),
-            hidden,
-            bias=False,
+            PatchLinear(
+                config.integer("temporal_patch_size", default=2),
+                config.integer("patch_size", default=14),
+                hidden,
+                bias=False,
+            )
         )
         self.blocks = nn.LayerList([self._block(hidden, heads, inner, act) for _ in range(config.integer("depth"))])
         self.merger = PatchMerger(LayerNorm(hidden, EPSILON), hidden * self.merge**2, outputs)

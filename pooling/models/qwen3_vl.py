@@ -21,6 +21,7 @@ from pooling.models.qwen2_vl import EPSILON, QwenVLForPooling
 from pooling.models.qwen3 import Qwen3ForPooling
 from pooling.models.qwen_vision import (
     PatchEmbedding,
+    PatchLinear,
     VisionBlock,
     VisionFeedForward,
     image_index,
@@ -71,10 +72,12 @@ class Qwen3VisionTower(Layer):
         self.stacked = list(stacked if isinstance(stacked, list) else STACKED)
         self.plan = vision_plan(hidden, heads)
         self.patch_embed = PatchEmbedding(
-            config.integer("temporal_patch_size", default=2),
-            config.integer("patch_size", default=16),
-            hidden,
-            bias=True,
+            PatchLinear(
+                config.integer("temporal_patch_size", default=2),
+                config.integer("patch_size", default=16),
+                hidden,
+                bias=True,
+            )
         )
         self.pos_embed = Embedding(positions, hidden)
         inner = config.integer("intermediate_size", default=4304)

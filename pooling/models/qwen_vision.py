@@ -40,12 +40,12 @@ class PatchLinear(Linear):
 
 
 class PatchEmbedding(Layer):
-    """Pixels of patches [T, 3 x times x side x side] -> [T, hidden], in the type of activations."""
+    """Pixels of patches [T, numbers of a patch] -> [T, hidden], in the type of activations."""
 
-    def __init__(self, times: int, side: int, hidden: int, *, bias: bool) -> None:
+    def __init__(self, projection: Linear) -> None:
         super().__init__()
         self.activations = getattr(paddle, current_precision().activations)
-        self.proj = PatchLinear(times, side, hidden, bias=bias)
+        self.proj = projection
 
     def forward(self, patches: paddle.Tensor) -> paddle.Tensor:
         return self.proj(as_type(patches, self.activations))
