@@ -1,5 +1,6 @@
 """The one place that knows devices: what a process must set before paddle is imported, and the choice of the device."""
 
+import ctypes
 import os
 import re
 import sys
@@ -13,6 +14,11 @@ DEVICE_VARIABLE, THREADS_VARIABLE = "MILLPOND_RANK_DEVICE", "MILLPOND_RANK_THREA
 
 # How oneDNN is told to multiply float32 in bfloat16 where the processor can.
 PRODUCTS_VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
+
+KEPT_BYTES = 1 << 30
+"""Freed memory that a process keeps for its next forward, as far as nothing gives it back from time to time."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 _DEVICE = re.compile(r"cpu|gpu(:\d+)?")
 
@@ -66,7 +72,21 @@ def prepare_process(device: str, threads: int | None, float32_matmul_precision: 
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    if device == "cpu":
+        _keep_freed_memory()
     return {name: os.environ[name] for name in wanted}
+
+
+def _keep_freed_memory() -> None:
+    """Asks glibc to keep what a forward frees for the next one, up to KEPT_BYTES.
+
+    Otherwise a forward's memory, and each block over 32 MB at once, goes back to the kernel and comes again page by
+    page: a seventh of the time of a batch of 4,096 tokens. Does nothing where the C library is not glibc.
+    """
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        option(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def multiplies_narrowly() -> bool:

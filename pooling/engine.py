@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 
 from pooling.architectures import Head
+from pooling.compiled import as_program
 from pooling.config import ModelSpec
 from pooling.dense import DenseModule
 from pooling.device import multiplies_narrowly, select_device
@@ -137,13 +138,16 @@ class Engine:
         on_cpu = paddle.get_device() == "cpu"
         self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
-        compiles = model.compiled and on_cpu and group().size == 1
+        has_programs = on_cpu and group().size == 1
+        compiles = model.compiled and has_programs
         self._compiled = _compiled(model) if compiles else None
         if multiplies_narrowly() and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
         # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would
         # give the same text another vector than the compiled one.
         self.eager_tokens = 0 if precision.multiplies or multiplies_narrowly() else EAGER_TOKENS
+        if has_programs and model.image_tower is not None:
+            model.image_tower.compile(self.eager_tokens)
 
     @classmethod
     def load(cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None) -> Self:
@@ -178,6 +182,9 @@ class Engine:
             ids = np.zeros(length, dtype=np.int32)
             self.forward([PoolingInput(ids)])
             self.forward([PoolingInput(ids)] * count)
+        if self._model.image_tower is not None:
+            with paddle.no_grad():
+                self._model.image_tower.warm_up()
         self._warm_up_mixed(min(CHUNK_TOKENS, max_num_batched_tokens), max_num_seqs)
 
     def _warm_up_mixed(self, max_tokens: int, max_num_seqs: int) -> None:
@@ -286,29 +293,21 @@ class Engine:
 
 
 def _compiled(model: PoolingModel) -> Forward:
-    """The model as one program for inputs of any size; compiled at its first use, over the live parameters.
-
-    It takes only the tensors that the family reads: a program with an input that nothing uses crashes (Paddle 3.3.1).
-    """
+    """The model as one program for inputs of any size, which takes only the tensors that the family reads."""
     read = [name for name in ("token_ids", "positions", "segments") if name in model.inputs]
 
-    def flat(tokens: list[paddle.Tensor], index: list[paddle.Tensor]) -> paddle.Tensor:
-        # to_static knows lists, but forgets what a named tuple was.
+    def flat(tokens: list[paddle.Tensor], index: list[paddle.Tensor]) -> list[paddle.Tensor]:
         given = {name: tokens[number] for number, name in enumerate(read)}
-        found = model(given["token_ids"], given.get("positions"), given.get("segments"), unflattened(index, model.plan))
-        # The program's result must come from an operator that oneDNN does not replace: Paddle 3.3.1 goes on reading the
-        # operator that was there before, at each run, and crashes once its memory is used for something else.
-        return paddle.assign(found)
+        laid_out = unflattened(index, model.plan)
+        return [model(given["token_ids"], given.get("positions"), given.get("segments"), laid_out)]
 
-    signature = [paddle.static.InputSpec([None], "int64", name) for name in read]
-    program = paddle.jit.to_static(flat, input_spec=[signature, flat_signature(model.plan)], full_graph=True)
-    # A function counts as in training, whatever its model is: every intermediate result would be kept.
-    program.eval()
+    tokens = [paddle.static.InputSpec([None], "int64", name) for name in read]
+    program = as_program(flat, tokens, flat_signature(model.plan))
 
     def forward(
         token_ids: paddle.Tensor, positions: paddle.Tensor, segments: paddle.Tensor, index: AttentionIndex
     ) -> paddle.Tensor:
         given = {"token_ids": token_ids, "positions": positions, "segments": segments}
-        return program([given[name] for name in read], flattened(index))
+        return program([given[name] for name in read], flattened(index))[0]
 
     return forward

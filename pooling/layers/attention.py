@@ -232,9 +232,16 @@ def unflattened(tensors: Sequence[paddle.Tensor], plan: AttentionPlan) -> Attent
     return AttentionIndex(query, key, value, token, padding, kinds)
 
 
-def flat_signature(plan: AttentionPlan) -> list[paddle.static.InputSpec]:
-    """The shapes and types of what `flattened` gives, for compiling; every size is free."""
-    spec = paddle.static.InputSpec
+def flat_signature(plan: AttentionPlan, prefix: str = "") -> list[paddle.static.InputSpec]:
+    """The shapes and types of what `flattened` gives, for compiling; every size is free.
+
+    Args:
+        prefix: of their names, where a program takes more than one index.
+    """
+
+    def spec(shape: list[int | None], kind: str, name: str) -> paddle.static.InputSpec:
+        return paddle.static.InputSpec(shape, kind, prefix + name)
+
     signature = [spec([None, None, 1], "int64", name) for name in ("query", "key", "value")]
     signature.append(spec([None, plan.heads, 1], "int64", "token"))
     if plan.padding_masked:

@@ -11,6 +11,7 @@ from typing import Self
 import paddle
 from paddle import nn
 
+from pooling.layers.attention import AttentionIndex
 from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
 from pooling.layers.norm import LayerNorm, RMSNorm
@@ -18,12 +19,14 @@ from pooling.models.qwen_vision import (
     PatchEmbedding,
     VisionBlock,
     VisionFeedForward,
-    image_index,
     packed_patches,
     vision_plan,
+    whole_images,
 )
+from pooling.models.vision_tower import VisionTower
 from pooling.precision import unquantized
 from pooling.settings import Settings
+from pooling.vision.layout import patch_axes
 from pooling.vision.processors import PreparedImage
 
 # Moments that the resampler merges into one; its weights are stored for so many.
@@ -90,13 +93,12 @@ class VisionShape:
         )
 
 
-class ErnieVisionTower(Layer):
+class ErnieVisionTower(VisionTower):
     """Patches of packed images -> their hidden states [T, hidden]; each patch sees all of its image."""
 
     def __init__(self, shape: VisionShape) -> None:
-        super().__init__()
+        super().__init__(vision_plan(shape.hidden, shape.heads, shape.theta), shape.hidden)
         self.merge = shape.merge
-        self.plan = vision_plan(shape.hidden, shape.heads, shape.theta)
         with unquantized():  # it is the tower's embedding
             self.patch_embed = PatchEmbedding(Linear(shape.patch, shape.hidden, bias=False))
         self.blocks = nn.LayerList([self._block(shape) for _ in range(shape.depth)])
@@ -108,11 +110,14 @@ class ErnieVisionTower(Layer):
         return VisionBlock(self.plan, shape.hidden, shape.heads, norms, feed_forward)
 
     def forward(self, images: Sequence[PreparedImage]) -> paddle.Tensor:
-        x = self.patch_embed(packed_patches(images))
-        index = image_index([image.grid for image in images], self.merge, self.plan)
+        grids = [image.grid for image in images]
+        layout = whole_images(grids, patch_axes(grids, self.merge))
+        return self.layered(self.patch_embed(packed_patches(images)), [layout])[0]
+
+    def through(self, x: paddle.Tensor, indexes: Sequence[AttentionIndex]) -> list[paddle.Tensor]:
         for block in self.blocks:
-            x = block(x, index)
-        return self.ln(x)
+            x = block(x, indexes[0])
+        return [self.ln(x)]
 
 
 class Resampler(Layer):

@@ -23,6 +23,7 @@ from pooling.models.ernie_moe import ErnieMoeForPooling
 from pooling.models.ernie_vision import ErnieVisionTower, Resampler, VisionShape
 from pooling.models.images import ImageRows, PlacedImages
 from pooling.models.interface import default_pooling_type
+from pooling.models.vision_tower import VisionTower
 from pooling.settings import Settings
 from pooling.vision.processors import PreparedImage
 
@@ -96,6 +97,10 @@ class ErnieVLMoeForPooling(ErnieMoeForPooling):
         for layer in self.layers:
             x = layer(x, index, of_images)
         return self.norm(x)
+
+    @property
+    def image_tower(self) -> VisionTower:
+        return self.vision_model
 
     def image_rows(self, images: Sequence[PreparedImage]) -> ImageRows:
         return [self.resampler_model(self.vision_model(images))]

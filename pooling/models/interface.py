@@ -11,6 +11,7 @@ from pooling.layers.attention import AttentionIndex, AttentionPlan
 from pooling.layers.layer import Layer
 from pooling.models.heads import new_head
 from pooling.models.images import ImageRows
+from pooling.models.vision_tower import VisionTower
 from pooling.packed import TokenIds
 from pooling.pooler_config import PoolingType
 from pooling.precision import unquantized
@@ -67,6 +68,11 @@ class PoolingModel(Layer):
     def image_rows(self, images: Sequence[PreparedImage]) -> ImageRows:
         """What the vision tower makes of images, packed end to end in their order; of models that take images."""
         raise NotImplementedError
+
+    @property
+    def image_tower(self) -> VisionTower | None:
+        """The tower that images go through; None of models that take text only."""
+        return None
 
     def sequence(self, ids: TokenIds) -> TokenIds:
         """What the model computes for a text of these ids, int32 [n]: just these, unless a family says otherwise."""

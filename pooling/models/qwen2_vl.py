@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import paddle
 from paddle import nn
 
 from pooling.config import ModelSpec
-from pooling.layers.layer import Layer
+from pooling.layers.attention import AttentionIndex
 from pooling.layers.norm import LayerNorm
 from pooling.models.decoder import DecoderForPooling
 from pooling.models.images import ImageRows
@@ -18,26 +19,27 @@ from pooling.models.qwen_vision import (
     PatchMerger,
     VisionBlock,
     VisionFeedForward,
-    image_index,
     packed_patches,
     vision_plan,
+    whole_images,
 )
+from pooling.models.vision_tower import VisionTower
 from pooling.settings import Settings
+from pooling.vision.layout import patch_axes
 from pooling.vision.processors import PreparedImage
 
 EPSILON = 1e-6  # of all norms of the tower, whatever the configuration says
 
 
-class Qwen2VisionTower(Layer):
+class Qwen2VisionTower(VisionTower):
     """Patches of packed images -> rows of the language model's width, a row for each `merge` x `merge` patches."""
 
     def __init__(self, config: Settings, outputs: int) -> None:
-        super().__init__()
         hidden, heads = config.integer("embed_dim", default=1280), config.integer("num_heads", default=16)
+        super().__init__(vision_plan(hidden, heads), hidden)
         inner = int(hidden * config.number("mlp_ratio", default=4.0))
         act = config.text("hidden_act", default="quick_gelu")
         self.merge = config.integer("spatial_merge_size", default=2)
-        self.plan = vision_plan(hidden, heads)
         self.patch_embed = PatchEmbedding(
             PatchLinear(
                 config.integer("temporal_patch_size", default=2),
@@ -54,10 +56,13 @@ class Qwen2VisionTower(Layer):
         return VisionBlock(self.plan, hidden, heads, norms, VisionFeedForward(hidden, inner, act))
 
     def forward(self, images: Sequence[PreparedImage]) -> ImageRows:
-        x = self.patch_embed(packed_patches(images))
-        index = image_index([image.grid for image in images], self.merge, self.plan)
+        grids = [image.grid for image in images]
+        layout = whole_images(grids, patch_axes(grids, self.merge))
+        return self.layered(self.patch_embed(packed_patches(images)), [layout])
+
+    def through(self, x: paddle.Tensor, indexes: Sequence[AttentionIndex]) -> list[paddle.Tensor]:
         for block in self.blocks:
-            x = block(x, index)
+            x = block(x, indexes[0])
         return [self.merger(x)]
 
 
@@ -82,8 +87,12 @@ class QwenVLForPooling(DecoderForPooling):
         assert spec.vision is not None
         self.visual = self.tower(spec.vision, spec.hidden_size)
 
+    @property
+    def image_tower(self) -> VisionTower:
+        return self.visual
+
     @classmethod
-    def tower(cls, config: Settings, outputs: int) -> Layer:
+    def tower(cls, config: Settings, outputs: int) -> VisionTower:
         """The vision tower of a configuration."""
         raise NotImplementedError
 
@@ -97,5 +106,5 @@ class Qwen2VLForPooling(QwenVLForPooling, Qwen2ForPooling):
     """Qwen2 whose rotary embedding knows time, height and width, behind a tower that sees whole images."""
 
     @classmethod
-    def tower(cls, config: Settings, outputs: int) -> Layer:
+    def tower(cls, config: Settings, outputs: int) -> VisionTower:
         return Qwen2VisionTower(config, outputs)

@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from pooling.layers.activation import activation
+from pooling.layers.attention import AttentionIndex
 from pooling.layers.embedding import Embedding
 from pooling.layers.layer import Layer
 from pooling.layers.linear import Linear
@@ -24,13 +25,14 @@ from pooling.models.qwen_vision import (
     PatchLinear,
     VisionBlock,
     VisionFeedForward,
-    image_index,
     packed_patches,
     vision_plan,
+    whole_images,
 )
+from pooling.models.vision_tower import VisionTower
 from pooling.settings import Settings
 from pooling.tensors import tensor_of
-from pooling.vision.layout import Grid, blended_positions
+from pooling.vision.layout import Grid, blended_positions, patch_axes
 from pooling.vision.processors import PreparedImage
 
 STACKED = (8, 16, 24)  # the layers of the tower whose output is added too, where the configuration is silent
@@ -57,12 +59,12 @@ class Qwen3PatchMerger(Layer):
         return self.linear_fc2(self.activation(self.linear_fc1(merged)))
 
 
-class Qwen3VisionTower(Layer):
+class Qwen3VisionTower(VisionTower):
     """Patches of packed images -> rows of the language model's width, of the last layer and of those on the way."""
 
     def __init__(self, config: Settings, outputs: int) -> None:
-        super().__init__()
         hidden, heads = config.integer("hidden_size", default=1152), config.integer("num_heads", default=16)
+        super().__init__(vision_plan(hidden, heads), hidden)
         self.merge = config.integer("spatial_merge_size", default=2)
         positions = config.integer("num_position_embeddings", default=2304)
         self.side = int(positions**0.5)
@@ -70,7 +72,6 @@ class Qwen3VisionTower(Layer):
             raise config.refuse("num_position_embeddings", positions, "it must be the square of a number")
         stacked = config.get("deepstack_visual_indexes")
         self.stacked = list(stacked if isinstance(stacked, list) else STACKED)
-        self.plan = vision_plan(hidden, heads)
         self.patch_embed = PatchEmbedding(
             PatchLinear(
                 config.integer("temporal_patch_size", default=2),
@@ -97,10 +98,12 @@ class Qwen3VisionTower(Layer):
         grids = [image.grid for image in images]
         x = self.patch_embed(packed_patches(images))
         x = x + self._positions(grids).astype(x.dtype)
-        index = image_index(grids, self.merge, self.plan)
+        return self.layered(x, [whole_images(grids, patch_axes(grids, self.merge))])
+
+    def through(self, x: paddle.Tensor, indexes: Sequence[AttentionIndex]) -> list[paddle.Tensor]:
         on_the_way = {}
         for number, block in enumerate(self.blocks):
-            x = block(x, index)
+            x = block(x, indexes[0])
             if number in self.stacked:
                 on_the_way[number] = self.deepstack_merger_list[self.stacked.index(number)](x)
         return [self.merger(x), *(on_the_way[number] for number in sorted(on_the_way))]
@@ -123,5 +126,5 @@ class Qwen3VLForPooling(QwenVLForPooling, Qwen3ForPooling):
     rotary_base: ClassVar[float] = 500_000.0
 
     @classmethod
-    def tower(cls, config: Settings, outputs: int) -> Layer:
+    def tower(cls, config: Settings, outputs: int) -> VisionTower:
         return Qwen3VisionTower(config, outputs)

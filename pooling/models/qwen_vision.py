@@ -10,14 +10,14 @@ import paddle
 from numpy.typing import NDArray
 
 from pooling.layers.activation import activation
-from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan, attention_index
+from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan
 from pooling.layers.layer import Layer
 from pooling.layers.linear import ColumnParallelLinear, Linear, QKVParallelLinear, RowParallelLinear
-from pooling.packed import PackedBatch
+from pooling.models.vision_tower import Layout
 from pooling.precision import as_type, current_precision, unquantized
 from pooling.rotary import axial
 from pooling.tensors import tensor_of
-from pooling.vision.layout import Grid, patch_axes
+from pooling.vision.layout import Grid
 from pooling.vision.processors import PreparedImage
 
 KIND = "full"
@@ -114,20 +114,11 @@ def vision_plan(hidden: int, heads: int, base: float = 10_000.0) -> AttentionPla
     return AttentionPlan.of_rank(heads, heads, {KIND: AttentionKind(rotary=rotary)}, rotated=True)
 
 
-def vision_index(
-    lengths: Sequence[int] | NDArray[np.int64], axes: NDArray[np.int64], plan: AttentionPlan
-) -> AttentionIndex:
-    """The index of packed patches of which so many each see one another, with the rows and columns of all [2, T]."""
-    batch = PackedBatch.of([np.zeros(length, dtype=np.int32) for length in lengths], axes=axes)
-    return attention_index(batch, plan, always_masked=False)
-
-
 def packed_patches(images: Sequence[PreparedImage]) -> paddle.Tensor:
     """The patches of images end to end, float32 [T, numbers of a patch]."""
     return tensor_of(np.concatenate([image.patches for image in images]))
 
 
-def image_index(grids: Sequence[Grid], merge: int, plan: AttentionPlan) -> AttentionIndex:
-    """The index under which the patches of each image, of each of its times, see one another."""
-    lengths = [height * width for times, height, width in grids for _ in range(times)]
-    return vision_index(lengths, patch_axes(grids, merge), plan)
+def whole_images(grids: Sequence[Grid], axes: NDArray[np.int64]) -> Layout:
+    """The patches of each image, of each of its times, see one another; with the row and column of each [2, T]."""
+    return Layout([height * width for times, height, width in grids for _ in range(times)], axes)

@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from pooling.config import ModelSpec
-from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan, attention_index
+from pooling.layers.attention import Attention, AttentionIndex, AttentionKind, AttentionPlan
 from pooling.layers.embedding import Embedding, VocabParallelEmbedding
 from pooling.layers.layer import Layer, WeightedLayer
 from pooling.layers.linear import QKVParallelLinear, RowParallelLinear
@@ -20,7 +20,7 @@ from pooling.layers.norm import LayerNorm
 from pooling.models.images import PlacedImages
 from pooling.models.interface import PoolingModel
 from pooling.models.qwen_vision import PatchLinear, VisionFeedForward
-from pooling.packed import PackedBatch
+from pooling.models.vision_tower import Layout, VisionTower
 from pooling.precision import as_type, current_precision
 from pooling.settings import Settings
 from pooling.tensors import tensor_of
@@ -170,7 +170,7 @@ class ImageEmbeddings(WeightedLayer):
         return x + self.position_embedding(paddle.arange(x.shape[1]))
 
 
-class ImageTower(Layer):
+class ImageTower(VisionTower):
     """Images of one size, each alone, through embeddings and layers: [N, places, hidden].
 
     A family's tower says what stands before the layers, and what is made of their result.
@@ -179,12 +179,10 @@ class ImageTower(Layer):
     class_token: ClassVar[bool] = False
 
     def __init__(self, config: Settings) -> None:
-        super().__init__()
+        shape = TowerShape.of(config)
+        super().__init__(shape.plan(AttentionKind()), shape.hidden)
         if config.integer("num_channels", default=CHANNELS) != CHANNELS:
             raise config.refuse("num_channels", config.get("num_channels"), "use a model of images in red, green, blue")
-        shape = TowerShape.of(config)
-        self.hidden = shape.hidden
-        self.plan = shape.plan(AttentionKind())
         self.embeddings = ImageEmbeddings(shape.hidden, config, class_token=self.class_token)
         self.encoder = TowerLayers(shape, self.plan)
         self.post_layernorm = LayerNorm(shape.hidden, shape.epsilon)
@@ -192,9 +190,11 @@ class ImageTower(Layer):
     def encoded(self, x: paddle.Tensor) -> paddle.Tensor:
         """x [N, places, hidden] through the layers; the places of an image see one another."""
         count, places = x.shape[0], x.shape[1]
-        batch = PackedBatch.of([np.zeros(places, dtype=np.int32)] * count)
-        index = attention_index(batch, self.plan, always_masked=False)
-        return self.encoder(x.reshape([-1, self.hidden]), index).reshape([count, places, self.hidden])
+        (encoded,) = self.layered(x.reshape([-1, self.width]), [Layout([places] * count)])
+        return encoded.reshape([count, places, self.width])
+
+    def through(self, x: paddle.Tensor, indexes: Sequence[AttentionIndex]) -> list[paddle.Tensor]:
+        return [self.encoder(x, indexes[0])]
 
 
 def stacked_patches(images: Sequence[PreparedImage]) -> paddle.Tensor:
@@ -220,6 +220,11 @@ class TwoTowers(PoolingModel):
         "vision_model.embeddings.position_ids",
     )
     inputs: ClassVar[tuple[str, ...]] = ("token_ids", "positions")
+    vision_model: ImageTower
+
+    @property
+    def image_tower(self) -> VisionTower:
+        return self.vision_model
 
     def forward(
         self,

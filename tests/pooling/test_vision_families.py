@@ -127,6 +127,17 @@ def test_images_of_one_size_through_the_tower_together_give_the_same(
     assert_right(golden, golden.engine.forward(inputs_of(golden)))
 
 
+@pytest.mark.parametrize("eager_patches", [0, 1_000_000], ids=["program", "eager"])
+def test_a_tower_gives_the_same_as_a_program_and_eagerly(
+    golden: Golden, eager_patches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = golden.engine._model.image_tower
+    assert tower is not None
+    tower.compile(eager_patches)
+    monkeypatch.setattr(golden.engine, "images", EmbeddedImages(golden.engine.spec, golden.engine._model))
+    assert_right(golden, golden.engine.forward(inputs_of(golden)))
+
+
 def test_an_image_has_as_many_tokens_as_the_reference_gives_it(golden: Golden) -> None:
     tokenizer, placeholder = Tokenizer.from_spec(golden.engine.spec), golden.engine.spec.placeholder_id
     if placeholder is None:
