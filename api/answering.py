@@ -186,6 +186,7 @@ def items_of(request_id: str, call: PoolingCall, seconds: float, caller: Caller)
             caller.weight,
             tuple(image.digest for image in images),
             image_options,
+            call.model.computed(ids, pictured=bool(images)),
         )
         for index, (ids, second, images) in enumerate(
             zip(sequences.ids, sequences.second_from or [None] * len(none), sequences.images or none, strict=True)

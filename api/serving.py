@@ -17,6 +17,7 @@ from pooling.checkpoint import verify_weights
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
+from pooling.padding import text_places
 from pooling.tokenizing import Side, TokenIds, Tokenizer
 from pooling.vision.processors import ImageProcessor, read_image_processor
 from scheduler.keys import ModelKeys
@@ -125,6 +126,7 @@ class ServedModel:
         pairing: makes sequences of a query and its documents; None where it is not known how.
         threads: where longer texts are rendered and tokenised.
         image_processor: how many tokens images have; None for a model of text alone.
+        text_places: tokens that are computed for every text, as of `pooling.padding`.
     """
 
     name: str
@@ -139,6 +141,7 @@ class ServedModel:
     pairing: Pairing | None
     threads: ThreadPoolExecutor
     image_processor: ImageProcessor | None = None
+    text_places: int = 0
 
     @classmethod
     def load(cls, served: Served, created: int, sandbox: Sandbox) -> "ServedModel":
@@ -165,7 +168,14 @@ class ServedModel:
             pairing=pairing_of(spec, tokenizer, template, sandbox) if "score" in spec.tasks else None,
             threads=ThreadPoolExecutor(2, "tokenize"),
             image_processor=read_image_processor(spec),
+            text_places=text_places(spec),
         )
+
+    def computed(self, ids: TokenIds, *, pictured: bool) -> int:
+        """How many tokens a worker computes for a sequence, which may be `pictured`, that is have images."""
+        if pictured and self.image_processor is not None and self.image_processor.places:
+            return self.image_processor.places
+        return max(len(ids), self.text_places)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pooling.checkpoint import TOKENIZER_FILE, read_json
+from pooling.config import ModelSpec
 from pooling.errors import CheckpointError
 from pooling.lengths import TOKENIZER_CONFIG_FILE
 from pooling.settings import Settings
@@ -14,6 +15,16 @@ SPECIAL_TOKENS_MAP_FILE = "special_tokens_map.json"
 
 # Classes of transformers that fill up before a text where no file says otherwise.
 FILLED_BEFORE = ("GemmaTokenizer", "Siglip2Tokenizer")
+
+
+# Families that take texts at one length only.
+FILLED_UP = ("siglip",)
+
+
+def text_places(spec: ModelSpec) -> int:
+    """The tokens that are computed for every text, however short it is; 0 where just its own are."""
+    filled = spec.architecture.family.module in FILLED_UP
+    return spec.settings.integer("max_position_embeddings") if filled else 0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Item:
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
     are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
     `images` are the SHA-256 of its images' files, which `scheduler.blobs` keeps; `image_options`, JSON, says how they
-    are processed, b"" as the model does.
+    are processed, b"" as the model does. `computed` is how many tokens are computed for it where they are not those of
+    `ids`: an image that is a sequence of its own has one id, and some models fill every text up; 0 where they are.
     """
 
     request_id: str
@@ -56,11 +57,12 @@ class Item:
     weight: int = 1
     images: tuple[bytes, ...] = ()
     image_options: bytes = b""
+    computed: int = 0
 
     @property
     def tokens(self) -> int:
-        """The number of tokens in the sequence."""
-        return len(self.ids) // TOKEN_BYTES
+        """The number of tokens that are computed for it: by these it is queued, batched and paced."""
+        return self.computed or len(self.ids) // TOKEN_BYTES
 
     def encode(self) -> bytes:
         """The item as msgpack."""
@@ -69,7 +71,18 @@ class Item:
         overrides = (self.pooling_type, self.activation)
         images = (self.images, self.image_options)
         packed: bytes = msgpack.packb(
-            [self.request_id, self.index, self.ids, self.created_ms, *pooling, *order, *overrides, self.weight, *images]
+            [
+                self.request_id,
+                self.index,
+                self.ids,
+                self.created_ms,
+                *pooling,
+                *order,
+                *overrides,
+                self.weight,
+                *images,
+                self.computed,
+            ]
         )
         return packed
 
@@ -83,7 +96,7 @@ class Item:
         fields = msgpack.unpackb(data)
         if len(fields) > 13:
             fields[13] = tuple(fields[13])
-        return cls(*fields[:15])
+        return cls(*fields[:16])
 
 
 @dataclass(frozen=True, slots=True)

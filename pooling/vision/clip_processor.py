@@ -63,6 +63,7 @@ class FixedSizeProcessor:
     Attributes:
         patch: pixels of a patch's side.
         size: height and width of what it makes; None where they depend on the image.
+        places: the patches of an image.
     """
 
     def __init__(self, configuration: Mapping[str, Any], kind: str, patch: int) -> None:
@@ -76,6 +77,8 @@ class FixedSizeProcessor:
         )
         self.patch = patch
         self.size = self._fixed_size()
+        height, width = self.size or (0, 0)
+        self.places = (height // patch) * (width // patch)
 
     def refusal(self, options: ImageOptions) -> str | None:
         """Why options are not taken: there is nothing to choose."""

@@ -58,6 +58,8 @@ class PatchesProcessor:
         merge: patches of a token's side.
     """
 
+    places = 0
+
     def __init__(self, configuration: Mapping[str, Any], *, ernie: bool = False) -> None:
         # Imported here: for models of text alone it would be read in vain.
         if ernie:

@@ -46,7 +46,14 @@ class PreparedImage:
 
 
 class ImageProcessor(Protocol):
-    """What one family does with pixels."""
+    """What one family does with pixels.
+
+    Attributes:
+        places: how many a tower computes for an image that is a sequence of its own; 0 where its tokens stand among
+            those of a text.
+    """
+
+    places: int
 
     def refusal(self, options: ImageOptions) -> str | None:
         """Why these options are not taken, in a sentence that names the key and what it may be; None if they are."""

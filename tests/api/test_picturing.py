@@ -16,6 +16,7 @@ from api.protocol.messages import Conversation, parse_messages
 from api.sequences import Limit, Sequences
 from api.serving import ServedModel
 from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.padding import text_places
 from pooling.tokenizing import TokenIds, Tokenizer
 from pooling.vision.layout import expanded
 from pooling.vision.processors import read_image_processor
@@ -31,12 +32,17 @@ WIDE = FetchedImage(b"wide", b"w" * 32, 101, 17)
 def model_of(spec: ModelSpec) -> ServedModel:
     """As much of a served model as images need."""
     found = SimpleNamespace(
-        name="tiny", spec=spec, tokenizer=Tokenizer.from_spec(spec), image_processor=read_image_processor(spec)
+        name="tiny",
+        spec=spec,
+        tokenizer=Tokenizer.from_spec(spec),
+        image_processor=read_image_processor(spec),
+        text_places=text_places(spec),
     )
     return cast("ServedModel", found)
 
 
 QWEN = model_of(resolve_spec(GOLDEN / "vision" / "qwen2-vl", ModelOptions()))
+SIGLIP = model_of(resolve_spec(GOLDEN / "vision" / "siglip", ModelOptions()))
 CLIP = model_of(resolve_spec(GOLDEN / "vision" / "clip", ModelOptions()))
 TEXT = model_of(resolve_spec(TINY_BERT, ModelOptions()))
 
@@ -52,6 +58,21 @@ def limit(tokens: int) -> Limit:
 def tokens_of(image: FetchedImage, options: dict[str, Any]) -> int:
     assert QWEN.image_processor is not None
     return QWEN.image_processor.tokens(image.width, image.height, options)
+
+
+@pytest.mark.parametrize(
+    ("model", "pictured", "ids", "computed"),
+    [
+        (CLIP, True, 1, 3 * 3),
+        (SIGLIP, True, 1, 3 * 3),
+        (CLIP, False, 7, 7),
+        (SIGLIP, False, 7, 48),
+        (QWEN, True, 30, 30),
+        (TEXT, False, 7, 7),
+    ],
+)
+def test_what_is_computed_is_counted(model: ServedModel, pictured: bool, ids: int, computed: int) -> None:
+    assert ServedModel.computed(model, np.zeros(ids, dtype=np.int32), pictured=pictured) == computed
 
 
 @given(st.lists(st.integers(6, 99) | st.integers(1, 40).map(lambda count: -count), max_size=50))

@@ -31,6 +31,11 @@ def test_an_item_survives_the_wire(item: Item) -> None:
     assert item.tokens == len(item.ids) / 4
 
 
+def test_an_item_counts_as_many_tokens_as_are_computed_for_it() -> None:
+    item = Item("r", 0, b"\1\0\0\0", 5, computed=64)
+    assert Item.decode(item.encode()).tokens == 64
+
+
 def test_an_item_of_an_earlier_or_later_version_is_read() -> None:
     item = Item("r", 3, b"\1\0\0\0", 5, 12, False, 1, -2, "t", 9, "ALL", "none")
     fields = msgpack.unpackb(item.encode())
