@@ -10,13 +10,16 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
+# Most tests wait for servers: two processes take little more than half the time of one, also on two cores.
+PROCESSES ?= 2
+
 .PHONY: serve test test-mteb soak lint format bench constraints clean
 
 serve: $(VENV)/installed
 	@$(BIN)/millpond serve $(ARGS)
 
 test: $(VENV)/installed-dev .venv-clients/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 # Apart from `make test`: mteb brings torch.
 test-mteb: $(VENV)/installed-dev .venv-mteb/installed
