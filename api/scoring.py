@@ -106,7 +106,22 @@ async def relevance(
     """Scores of each query with each of its documents, one micro-batch's items or more; raises as `comparison` does."""
     made = await comparison(request, model, groups, truncation, fields=fields, activate=activate)
     call = PoolingCall(model, made.sequences, activation=made.pooling_activation, priority=priority)
-    return Relevance(made.scores(await pooled(request, call)), made.activation, made.sequences.tokens)
+    scores = _alike(groups, made.scores(await pooled(request, call)))
+    return Relevance(scores, made.activation, made.sequences.tokens)
+
+
+def _alike(groups: Sequence[Group], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores, of which equal texts of a group have one.
+
+    Computed each by itself they differ in the last bit by their places in a batch, and would change places.
+    """
+    first: dict[tuple[int, object], int] = {}
+    everything = ((number, document) for number, group in enumerate(groups) for document in group.documents)
+    places = [
+        first.setdefault((number, document if isinstance(document, str) else place), place)
+        for place, (number, document) in enumerate(everything)
+    ]
+    return scores[places]
 
 
 async def comparison(

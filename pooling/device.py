@@ -89,6 +89,13 @@ def _keep_freed_memory() -> None:
         option(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
+def give_back_freed_memory() -> None:
+    """Has glibc give the kernel what lies free. Does nothing where the C library is another."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def multiplies_narrowly() -> bool:
     """Whether compiled programs of this process multiply float32 in bfloat16."""
     return os.environ.get(PRODUCTS_VARIABLE) == "BF16" and processor_has_bfloat16()

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 
 from pooling.config import ModelSpec
+from pooling.device import give_back_freed_memory
 from pooling.engine import CHUNK_TOKENS, PoolingEngine, PoolingInput
 from pooling.errors import OptionError
 from pooling.layers.attention import LONGEST_AT_ONCE
@@ -54,6 +55,7 @@ class HostMemory:
         return int(_proc("self/status", "VmRSS")) * 1024
 
     def forget_peak(self) -> None:
+        give_back_freed_memory()  # a forward that took what lies free already would seem to need nothing
         Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
 
     def peak(self) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -31,6 +32,8 @@ from scheduler.urgency import Urgency
 from scheduler.window import Window
 
 log = logging.getLogger(__name__)
+
+CANCEL_AGAIN_SECONDS = 0.1
 
 
 class Broker(Protocol):
@@ -64,6 +67,7 @@ class Dispatcher:
         while True:
             try:
                 token = int(await leases.lead(self._keys, None).run(self._redis))
+                end_if_cancelled()
                 if token:
                     log.info("leading %s, term %d", self._keys.model, token)
                     await Term(self._redis, self._keys, token, self._broker, self._target_ms).serve()
@@ -115,9 +119,7 @@ class Term:
             ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
             ended.pop().result()
         finally:
-            for duty in duties:
-                duty.cancel()
-            await asyncio.gather(*duties, return_exceptions=True)
+            await _end(duties)
             with suppress(RedisError, OSError):
                 await leases.resign(self._keys, self._token).run(self._redis)
 
@@ -265,6 +267,19 @@ class Term:
             log.warning("batch %s could not be sent, its items go back: %s", batch_id, error)
             await leases.release(self._keys, batch_id, f"not sent: {error}").run(self._redis)
             await asyncio.sleep(TICK_SECONDS)
+
+
+async def _end(duties: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancels tasks until they have ended.
+
+    Once is not enough: where a command's reply comes at the very moment, the cancellation is lost (`asyncio.wait_for`,
+    by which redis-py sends, before Python 3.12), and the task goes on.
+    """
+    while not all(duty.done() for duty in duties):
+        for duty in duties:
+            duty.cancel()
+        await asyncio.wait(duties, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*duties, return_exceptions=True)
 
 
 def _now_ms() -> int:

@@ -77,7 +77,9 @@ class VisionTower(Layer):
         self._eager_patches = eager_patches
 
     def warm_up(self) -> None:
-        """Computes something, so that the first image finds a program that is compiled."""
+        """Computes something, so that the first image finds a program that is compiled; without a program nothing."""
+        if self._program is None:  # on several ranks, say: of these the others would not join in
+            return
         side = WARM_UP_SIDE
         layout = Layout([side * side], np.indices((side, side)).reshape(2, -1))
         self.layered(paddle.zeros([side * side, self.width], self.activations), [layout] * self.layouts)

@@ -15,7 +15,7 @@ from scheduler.cost import Sample
 from scheduler.dispatcher import Dispatcher
 from scheduler.keys import Lane, ModelKeys
 from scheduler.messages import Item, Vector, encode_profile
-from scheduler.queue import enqueue
+from scheduler.queue import LaneReader, Waiting, enqueue
 from scheduler.settings import INTERACTIVE_TARGET_MS
 from scheduler.turns import QUANTUM
 
@@ -222,6 +222,33 @@ def test_another_scheduler_takes_over_in_under_three_seconds_and_reads_everythin
                 assert int(await scene.redis.get(KEYS.leader)) > int(token)
 
     on_a_scene(clean_redis_url, play)
+
+
+def test_a_dispatcher_ends_though_a_command_loses_its_cancellation(
+    clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = 0
+
+    async def read(_reader: LaneReader, _block_ms: int) -> list[Waiting]:
+        nonlocal lost
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            lost += 1
+            if lost > 2:
+                raise
+        return []
+
+    async def play(scene: Scene) -> None:
+        await scene.beat("w")
+        async with asyncio.timeout(10), dispatching(scene):
+            while not await scene.redis.exists(KEYS.leader):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(LaneReader, "read", read)
+    on_a_scene(clean_redis_url, play)
+    assert lost == 3
 
 
 def test_a_deep_lane_is_read_window_by_window(clean_redis_url: str) -> None:

@@ -92,7 +92,7 @@ def test_an_unreadable_folder_is_an_error_that_names_it(
 ) -> None:
     (tmp_path / "folder/within").mkdir(parents=True)
     (tmp_path / "folder/a.jsonl").touch()
-    for each in (tmp_path, *tmp_path.parents[:2], tmp_path / "folder", tmp_path / "folder/within"):
+    for each in (tmp_path, *tmp_path.parents[:3], tmp_path / "folder", tmp_path / "folder/within"):
         each.chmod(0o755)
     (tmp_path / closed).chmod(0)
     request.getfixturevalue("as_nobody")
