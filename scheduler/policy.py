@@ -5,19 +5,24 @@ again and again, only so far that the batch is brief: who comes meanwhile waits 
 (`Budget.brief_seconds`). A lane below that is passed over is owed a share of what the others get, and comes first once
 that pays for its next item: so none starves, and one that gets its share anyway takes nobody's place, however long its
 items have waited. Within a lane tenants take turns (`scheduler/turns.py`), and of a tenant's items those of the lowest
-priority number come first, the oldest before others.
+priority number come first, the oldest before others; of its bulk only the first is the oldest, and those of like length
+go with it (`scheduler/alike.py`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scheduler.alike import Alike
 from scheduler.draft import Budget, Draft
+from scheduler.keys import LANES, Lane
 from scheduler.queue import Waiting
 from scheduler.turns import Tenant, Turns, take_turns
 
 LEAST_SHARE = 1 / 8
 """Of the tokens, for each lane in which something waits, whatever waits in the lanes above it."""
 
+
+BULK = LANES.index(Lane.BULK)
 
 Tenants = Mapping[str, Tenant]
 """A lane's tenants by name, in the order of their turns."""
@@ -57,7 +62,8 @@ def next_batch(lanes: Mapping[int, Tenants], owed: Owed, budget: Budget) -> Deci
     """
     draft = Draft(budget)
     waiting = {number: first for number, tenants in lanes.items() if (first := _first(tenants)) is not None}
-    left, turns = dict(lanes), dict(owed.turns)
+    left = {number: _alike(tenants) if number == BULK else tenants for number, tenants in lanes.items()}
+    turns = dict(owed.turns)
 
     def fill(number: int, allowance: float) -> None:
         turns[number] = take_turns(draft, left[number], turns.get(number, Turns()), allowance)
@@ -70,6 +76,10 @@ def next_batch(lanes: Mapping[int, Tenants], owed: Owed, budget: Budget) -> Deci
         if not draft.closed:
             fill(number, float("inf"))
     return Decision(draft.batch, Owed(_owed_lanes(draft, lanes, waiting, owed.lanes), turns))
+
+
+def _alike(tenants: Tenants) -> Tenants:
+    return {name: Tenant(Alike(tenant.items), tenant.weight) for name, tenant in tenants.items()}
 
 
 def _owed_lanes(

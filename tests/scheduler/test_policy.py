@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.alike import LOOK_AHEAD
 from scheduler.draft import Budget
 from scheduler.messages import Entry
-from scheduler.policy import LEAST_SHARE, Owed, next_batch
+from scheduler.policy import BULK, LEAST_SHARE, Owed, next_batch
 from scheduler.queue import Waiting
 from scheduler.turns import QUANTUM, Tenant
 from scheduler.window import Window
@@ -123,6 +124,25 @@ def test_a_lane_is_owed_its_share_while_others_are_brief_too() -> None:
     assert got / given == pytest.approx(LEAST_SHARE, rel=0.1)
 
 
+def test_with_the_oldest_of_bulk_go_those_of_like_length_from_a_bounded_look_ahead() -> None:
+    lengths = [30, 90, 31, 200, 29, 90, 33, 30]
+    window = window_of({2: [waiting(str(n), tokens, lane=2) for n, tokens in enumerate(lengths)]})
+    batches = [[each.request_id for each in sent(window, Budget(130, 99))] for _ in range(5)]
+    assert batches == [["0", "7", "2", "4"], ["1", "6"], ["3"], ["5"], []]
+    far = [waiting("first", 30, lane=2), *(waiting(str(n), 60, lane=2) for n in range(LOOK_AHEAD))]
+    window = window_of({2: [*far, waiting("too far", 30, lane=2)]})
+    assert [each.request_id for each in sent(window, Budget(100, 99))] == ["first", "0"]
+
+
+def test_like_length_puts_no_item_before_one_of_another_priority_nor_before_another_lanes_order() -> None:
+    urgent = [waiting("0", 30, 2, priority=-1), waiting("1", 60, 2, priority=-1)]
+    window = window_of({2: [*urgent, waiting("2", 30, 2)]})
+    assert [each.request_id for each in sent(window, Budget(90, 99))] == ["0", "1"]
+    for lane in (0, 1):
+        window = window_of({lane: [waiting(str(n), tokens, lane) for n, tokens in enumerate([30, 60, 30])]})
+        assert [each.request_id for each in sent(window, Budget(90, 99))] == ["0", "1"]
+
+
 def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
     lanes = {0: {"t": Tenant([waiting("a", tenant="t")])}}
     owed = Owed()
@@ -170,14 +190,19 @@ def test_budgets_hold_nothing_is_lost_or_invented_and_tenants_are_served_in_thei
 
 
 def _check_order(one: Waiting, taken: set[str], left: Mapping[str, Waiting], tokens: int) -> None:
-    """Before an item only such go that had no room, or must go alone."""
-    for other in left.values():
-        same = (other.entry.lane, other.tenant) == (one.entry.lane, one.tenant)
-        before = (other.priority, int(other.request_id)) < (one.priority, int(one.request_id))
-        if same and before and other.request_id not in taken:
+    """Before an item only such go that had no room, or must go alone; of bulk also those of its priority, but one."""
+    own = [each for each in left.values() if (each.entry.lane, each.tenant) == (one.entry.lane, one.tenant)]
+    first = min(own, key=_order)
+    for other in own:
+        grouped = one.entry.lane == BULK and other.priority == one.priority and other is not first
+        if _order(other) < _order(one) and other.request_id not in taken and not grouped:
             together = other.tokens + sum(left[name].tokens for name in taken)
             assert together > tokens
             assert other.attempts == 0
+
+
+def _order(item: Waiting) -> tuple[int, int]:
+    return item.priority, int(item.request_id)
 
 
 @settings(max_examples=EXAMPLES // 10, deadline=None)

@@ -1,0 +1,39 @@
+"""Items of like length together: what of a tenant's bulk goes into one micro-batch, where not all of it does.
+
+An engine computes sequences of one length without padding, and those of many lengths piece by piece. The item whose
+turn it is comes first all the same, so none waits for more batches than there are items before it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from scheduler.queue import Waiting
+
+LOOK_AHEAD = 128
+"""Items among which those of like length are looked for. With four times as many batches are hardly quicker
+(docs/performance.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Items in the order of service, but behind the first those nearest to it in length, of the same priority."""
+
+    items: Iterable[Waiting]
+
+    def __iter__(self) -> Iterator[Waiting]:
+        rest = iter(self.items)
+        first = next(rest, None)
+        if first is None:
+            return
+        yield first
+        ahead, behind = list[Waiting](), list[Waiting]()
+        for item in rest:
+            if item.priority != first.priority:
+                behind.append(item)
+                break
+            ahead.append(item)
+            if len(ahead) == LOOK_AHEAD:
+                break
+        yield from sorted(ahead, key=lambda item: abs(item.tokens - first.tokens))
+        yield from chain(behind, rest)
