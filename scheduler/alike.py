@@ -29,7 +29,8 @@ class Alike:
         yield first
         ahead, behind = list[Waiting](), list[Waiting]()
         for item in rest:
-            if item.priority != first.priority:
+            # One that must go alone ends a batch, so it does not come before its turn.
+            if item.priority != first.priority or item.attempts:
                 behind.append(item)
                 break
             ahead.append(item)

@@ -134,6 +134,13 @@ def test_with_the_oldest_of_bulk_go_those_of_like_length_from_a_bounded_look_ahe
     assert [each.request_id for each in sent(window, Budget(100, 99))] == ["first", "0"]
 
 
+def test_of_bulk_an_item_that_must_go_alone_ends_no_batch_before_its_turn() -> None:
+    items = [waiting("0", 30, 2), *(waiting(str(n), 10, 2) for n in range(1, 6)), waiting("6", 30, 2, attempts=1)]
+    window = window_of({2: [*items, waiting("7", 30, 2)]})
+    batches = [[each.request_id for each in sent(window, Budget(90, 99))] for _ in range(3)]
+    assert batches == [["0", "1", "2", "3", "4", "5"], ["6"], ["7"]]
+
+
 def test_like_length_puts_no_item_before_one_of_another_priority_nor_before_another_lanes_order() -> None:
     urgent = [waiting("0", 30, 2, priority=-1), waiting("1", 60, 2, priority=-1)]
     window = window_of({2: [*urgent, waiting("2", 30, 2)]})
