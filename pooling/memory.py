@@ -35,7 +35,7 @@ class Memory(Protocol):
         """Bytes that this process holds now."""
 
     def forget_peak(self) -> None:
-        """Measure the peak anew from now on."""
+        """Give up what is held and not used, and measure the peak anew from now on."""
 
     def peak(self) -> int:
         """The most bytes that this process has held since."""
@@ -101,6 +101,7 @@ def fitting_tokens(
         OptionError: the weights alone do not fit, or the longest sequence does not; the message names what to change.
     """
     memory = memory or (HostMemory() if device == "cpu" else GpuMemory())
+    memory.forget_peak()
     allowed, held = int(memory.total() * utilization), memory.held()
     if held >= allowed:
         raise OptionError(
@@ -108,7 +109,6 @@ def fitting_tokens(
             "use a smaller --dtype, --quantization int8 on a cpu, or divide the model with --tensor-parallel-size."
         )
     lengths = largest_batch(engine.spec, device, max_num_batched_tokens, max_num_seqs)
-    memory.forget_peak()
     engine.forward([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths])
     taken = max(1, memory.peak() - held)
     at_once = min(sum(lengths), max(CHUNK_TOKENS, max(lengths))) if device == "cpu" else sum(lengths)

@@ -39,6 +39,22 @@ def fitting(engine: Engine, memory: MadeMemory, device: str = "gpu", utilization
     )
 
 
+class HalfFreeMemory(MadeMemory):
+    """One of which the process holds as much again as it uses, until it is told to give that up."""
+
+    given_up = False
+
+    def held(self) -> int:
+        return 200 if self.given_up else 400
+
+    def forget_peak(self) -> None:
+        self.given_up = True
+
+
+def test_what_is_held_and_not_used_makes_a_forward_seem_no_smaller(tiny_engine: Engine) -> None:
+    assert fitting(tiny_engine, HalfFreeMemory(forward=1400)) == 128
+
+
 def test_a_batch_that_fits_is_left_as_it_is(tiny_engine: Engine) -> None:
     assert fitting(tiny_engine, MadeMemory(forward=700)) == 256
 
