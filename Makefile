@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-# Most tests wait for servers: two processes take little more than half the time of one, also on two cores.
+# Most tests wait for servers: two processes are quicker than one, also on two cores.
 PROCESSES ?= 2
 
 .PHONY: serve test test-mteb soak lint format bench constraints clean

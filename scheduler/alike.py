@@ -6,7 +6,7 @@ turn it is comes first all the same, so none waits for more batches than there a
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice, takewhile
 
 from scheduler.queue import Waiting
 
@@ -20,21 +20,15 @@ class Alike:
     """Items in the order of service, but behind the first those nearest to it in length, of the same priority."""
 
     items: Iterable[Waiting]
+    """They can be gone through again and again."""
 
     def __iter__(self) -> Iterator[Waiting]:
-        rest = iter(self.items)
-        first = next(rest, None)
-        if first is None:
+        items = list(islice(self.items, 1 + LOOK_AHEAD))
+        if not items:
             return
+        first = items[0]
+        # One that must go alone ends a batch, so it does not come before its turn.
+        ahead = list(takewhile(lambda item: item.priority == first.priority and not item.attempts, items[1:]))
         yield first
-        ahead, behind = list[Waiting](), list[Waiting]()
-        for item in rest:
-            # One that must go alone ends a batch, so it does not come before its turn.
-            if item.priority != first.priority or item.attempts:
-                behind.append(item)
-                break
-            ahead.append(item)
-            if len(ahead) == LOOK_AHEAD:
-                break
         yield from sorted(ahead, key=lambda item: abs(item.tokens - first.tokens))
-        yield from chain(behind, rest)
+        yield from islice(self.items, 1 + len(ahead), None)

@@ -38,8 +38,8 @@ class Item:
     which nobody wants the result, 0 for none. `pooling_type` and `activation` are other than the model's own where they
     are given, by their names in pooling.pooler_config. `weight` is the tenant's share of a lane beside other tenants'.
     `images` are the SHA-256 of its images' files, which `scheduler.blobs` keeps; `image_options`, JSON, says how they
-    are processed, b"" as the model does. `computed` is how many tokens are computed for it where they are not those of
-    `ids`: an image that is a sequence of its own has one id, and some models fill every text up; 0 where they are.
+    are processed, b"" as the model does. `computed` is how many tokens are computed for it, 0 as many as `ids` has: an
+    image that is a sequence of its own has one id, and some models fill every text up.
     """
 
     request_id: str

@@ -21,7 +21,6 @@ from scheduler.turns import Tenant, Turns, take_turns
 LEAST_SHARE = 1 / 8
 """Of the tokens, for each lane in which something waits, whatever waits in the lanes above it."""
 
-
 BULK = LANES.index(Lane.BULK)
 
 Tenants = Mapping[str, Tenant]

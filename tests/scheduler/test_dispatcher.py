@@ -227,10 +227,11 @@ def test_another_scheduler_takes_over_in_under_three_seconds_and_reads_everythin
 def test_a_dispatcher_ends_though_a_command_loses_its_cancellation(
     clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = 0
+    lost, reading = 0, asyncio.Event()
 
     async def read(_reader: LaneReader, _block_ms: int) -> list[Waiting]:
         nonlocal lost
+        reading.set()
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
@@ -242,9 +243,7 @@ def test_a_dispatcher_ends_though_a_command_loses_its_cancellation(
     async def play(scene: Scene) -> None:
         await scene.beat("w")
         async with asyncio.timeout(10), dispatching(scene):
-            while not await scene.redis.exists(KEYS.leader):
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
+            await reading.wait()
 
     monkeypatch.setattr(LaneReader, "read", read)
     on_a_scene(clean_redis_url, play)
