@@ -235,7 +235,7 @@ class Term:
         """Leases and sends one micro-batch to a worker. False when nothing waits."""
         await self._drop_expired()
         worker = slot.worker
-        budget = worker.budget(self._urgency.brief_seconds(time.monotonic()))
+        budget = worker.budget(self._urgency.brief_seconds(time.monotonic()), _now_ms())
         decision = self._window.next_batch(budget, urgent_only=slot.express)
         batch = decision.batch
         if not batch:

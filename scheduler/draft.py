@@ -20,12 +20,18 @@ class Budget:
         brief_seconds: what one with items of the lanes below the first may take: for so long an interactive caller who
             comes now will wait. None: nobody does.
         cost: the seconds of a batch on this worker, from its tokens and the sum of its squared lengths.
+        pressing_ms: items whose deadline is earlier may miss it unless they are in this batch. None: nothing presses.
     """
 
     tokens: int
     sequences: int
     brief_seconds: float | None = None
     cost: Callable[[int, int], float] = no_time
+    pressing_ms: int | None = None
+
+    def presses(self, item: Waiting) -> bool:
+        """Whether an item may miss its deadline unless it is in this batch."""
+        return self.pressing_ms is not None and 0 < item.deadline_ms < self.pressing_ms
 
 
 class Offer(Enum):

@@ -11,6 +11,10 @@ from scheduler.queue import Waiting
 TYPICAL = (512, 512 * 64)
 """Tokens and squared lengths of the batch by which workers are compared."""
 
+PRESSING_BATCHES = 3
+"""An item whose deadline is nearer than so many full batches may miss it if it is left for the next one: the batch that
+runs, this one and that one come before its answer."""
+
 LEAD_SECONDS = 0.008
 """A batch that is sent so long before its worker has finished the one before is there in time."""
 
@@ -35,9 +39,15 @@ class Worker:
     expected: dict[str, float] = field(default_factory=dict)
     free_at: float = -math.inf
 
-    def budget(self, brief_seconds: float | None) -> Budget:
+    def budget(self, brief_seconds: float | None, now_ms: int) -> Budget:
         """What one forward of it may hold; those of the lanes below the first for no longer than this."""
-        return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds)
+        pressing_ms = now_ms + round(1000 * PRESSING_BATCHES * self.full_seconds)
+        return Budget(self.tokens, self.sequences, brief_seconds, self.cost.seconds, pressing_ms)
+
+    @property
+    def full_seconds(self) -> float:
+        """What a full batch takes."""
+        return self.cost.seconds(self.tokens, self.tokens * TYPICAL[1] // TYPICAL[0])
 
     def takes(self, batch_id: str, batch: Sequence[Waiting], now: float) -> None:
         """One of its slots is taken by a batch that is on its way to it."""
@@ -100,8 +110,7 @@ class Roster:
 
     def batch_seconds(self) -> float:
         """What a full batch takes on the slowest worker."""
-        full = ((worker.cost, worker.tokens) for worker in self.workers.values())
-        return max((cost.seconds(tokens, tokens * TYPICAL[1] // TYPICAL[0]) for cost, tokens in full), default=0.0)
+        return max((worker.full_seconds for worker in self.workers.values()), default=0.0)
 
     def free_slot(self, now: float, *, urgent: bool, late: bool) -> Slot | None:
         """A slot of the worker that holds least, of several the fastest; None while all are full.

@@ -3,6 +3,9 @@
 After M. Shreedhar and G. Varghese, "Efficient Fair Queuing Using Deficit Round-Robin" (1996): who has the turn is given
 a quantum of tokens times its weight and takes items as long as they are paid for; what is left it keeps for its next
 turn, unless it has nothing more waiting. The turns go on where the batch before has ended.
+
+Who would miss a deadline may go ahead of its turn, the earliest deadline first: on credit, so that it waits the longer
+afterwards, and with at most as many tokens as have gone by turns since, so that nobody starves of others' deadlines.
 """
 
 from collections import deque
@@ -32,13 +35,15 @@ class Turns:
 
     Attributes:
         order: the tenants that have something waiting still, the one whose turn it is first.
-        deficits: tokens that a tenant was given and has not used.
+        deficits: tokens that a tenant was given and has not used; less than 0 for one that went ahead of its turn.
         begun: those whose turns have begun and not ended: they have got their quantum.
+        ahead: tokens that may go ahead of their turns.
     """
 
     order: Sequence[str] = ()
     deficits: Mapping[str, int] = field(default_factory=dict)
     begun: Set[str] = frozenset()
+    ahead: float = 0
 
 
 @dataclass(slots=True)
@@ -62,10 +67,34 @@ class _Turn:
         """Whether the tenant has something that is not in the batch."""
         return self.next is not None or self.reserved > 0
 
+    @property
+    def quantum(self) -> int:
+        """Tokens that a turn gives."""
+        return QUANTUM * self.weight
+
     def begin(self) -> None:
         if not self.begun:
-            self.deficit += QUANTUM * self.weight
+            self.deficit += self.quantum
             self.begun = True
+
+    def put_off(self) -> None:
+        """Undoes `begin`, for a turn that found no room for anything."""
+        self.deficit -= self.quantum
+        self.begun = False
+
+    def presses(self, draft: Draft) -> bool:
+        """Whether what comes next may miss its deadline, and the tenant is not a turn in debt already."""
+        return self.next is not None and draft.budget.presses(self.next) and self.deficit > -self.quantum
+
+    def take_ahead(self, draft: Draft, allowance: float) -> float:
+        """Puts what presses into the batch, on credit if need be; what is left of the allowance."""
+        while self.next and not draft.closed and self.presses(draft) and self.next.tokens <= allowance:
+            if draft.offer(self.next) is not Offer.TAKEN:
+                break
+            self.deficit -= self.next.tokens
+            allowance -= self.next.tokens
+            self.next = next(self.items, None)
+        return allowance
 
     def take(self, draft: Draft, allowance: float) -> float:
         """Puts what is paid for into the batch; what is left of the allowance."""
@@ -94,9 +123,19 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
     taken = {each.entry for each in draft.batch}
     ring, paused = deque(tenants), list[str]()
     met: dict[str, _Turn] = {}
+    tokens = draft.tokens
+    if draft.budget.pressing_ms is not None:
+        met = {name: _turn(name, tenant, before, taken) for name, tenant in tenants.items()}
+        _take_ahead(draft, met.values(), min(before.ahead, allowance))
+    hurried = draft.tokens - tokens
+    allowance -= hurried
     while ring and not draft.closed:
         name = ring.popleft()
         turn = met.get(name) or met.setdefault(name, _turn(name, tenants[name], before, taken))
+        if paused and turn.deficit < 0:
+            paused.append(name)  # others' turns go on first: it pays when its own comes
+            continue
+        fresh, held = not turn.begun, draft.tokens
         turn.begin()
         allowance = turn.take(draft, allowance)
         if not turn.waits:
@@ -106,13 +145,24 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
             break
         if turn.reserved:
             paused.append(name)  # its turn goes on in the next batch, before the others'
+            if fresh and draft.tokens == held:
+                turn.put_off()
         else:
             turn.begun = False
             ring.append(name)
     order = [*paused, *ring]
     deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
     begun = (name for name in order if (met[name].begun if name in met else name in before.begun))
-    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun))
+    by_turns = draft.tokens - tokens - hurried
+    ahead = min(before.ahead - hurried + by_turns, draft.budget.tokens)
+    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun), ahead)
+
+
+def _take_ahead(draft: Draft, turns: Iterable[_Turn], most: float) -> None:
+    """Takes at most so many tokens of what may miss its deadline, the earliest first."""
+    pressing = [(turn.next.deadline_ms, turn) for turn in turns if turn.next and turn.presses(draft)]
+    for _, turn in sorted(pressing, key=lambda each: each[0]):
+        most = turn.take_ahead(draft, most)
 
 
 def _turn(name: str, tenant: Tenant, before: Turns, taken: Set[Entry]) -> _Turn:

@@ -1,8 +1,9 @@
 """What a leader holds in memory of its model's lanes: of each tenant the items at the front, in their order."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler.draft import Budget
 from scheduler.keys import LANES
@@ -76,6 +77,8 @@ class Window:
             urgent_only: of the first lane alone.
         """
         lanes = self._lanes[:1] if urgent_only else self._lanes
+        if budget.pressing_ms is not None and (self._next_deadline_ms or math.inf) >= budget.pressing_ms:
+            budget = replace(budget, pressing_ms=None)  # so that nobody looks for what presses
         return next_batch({number: lane.tenants() for number, lane in enumerate(lanes)}, self._owed, budget)
 
     def sent(self, decision: Decision) -> None:

@@ -135,7 +135,7 @@ class Simulation:
         slot = self._roster.free_slot(self._clock.now, urgent=self._window.urgent, late=brief is not None)
         if slot is None:
             return looked, self._rest
-        budget = slot.worker.budget(brief)
+        budget = slot.worker.budget(brief, now_ms=0)
         decision = self._window.next_batch(budget, urgent_only=slot.express)
         if not decision.batch:
             return looked, self._rest

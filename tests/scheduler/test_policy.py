@@ -21,9 +21,16 @@ Lanes = Mapping[int, Iterable[Waiting]]
 
 
 def waiting(
-    name: str, tokens: int = 10, lane: int = 0, attempts: int = 0, priority: int = 0, tenant: str = "", weight: int = 1
+    name: str,
+    tokens: int = 10,
+    lane: int = 0,
+    attempts: int = 0,
+    priority: int = 0,
+    tenant: str = "",
+    weight: int = 1,
+    deadline_ms: int = 0,
 ) -> Waiting:
-    return Waiting(Entry(lane, name), name, tokens, 0, attempts, priority, tenant, 0, weight)
+    return Waiting(Entry(lane, name), name, tokens, 0, attempts, priority, tenant, deadline_ms, weight)
 
 
 def window_of(lanes: Lanes) -> Window:
@@ -150,6 +157,42 @@ def test_like_length_puts_no_item_before_one_of_another_priority_nor_before_anot
         assert [each.request_id for each in sent(window, Budget(90, 99))] == ["0", "1"]
 
 
+def test_who_would_miss_a_deadline_goes_ahead_of_its_turn_and_waits_the_longer_afterwards() -> None:
+    """A batch that took nothing ahead pays for it: half of all tokens go by turns."""
+    budget = Budget(100, 99, pressing_ms=1_000)
+    crowd = [waiting(f"{tenant}{n}", 50, tenant=tenant, deadline_ms=60_000) for tenant in "abcd" for n in range(20)]
+    window = window_of({0: crowd})
+    first = sent(window, budget)
+    window.add([waiting("z0", 50, tenant="z", deadline_ms=900), waiting("y0", 50, tenant="y", deadline_ms=800)])
+    assert {each.request_id for each in sent(window, budget)} == {"y0", "z0"}, "though a, b, c and d came before them"
+    assert {each.tenant for each in first} == {"a"}
+    window.add([waiting("x0", 50, tenant="x", deadline_ms=700)])
+    assert "x0" not in {each.request_id for each in sent(window, budget)}, "nothing has gone by turns since"
+    assert sent(window, budget)[0].request_id == "x0"
+
+
+def test_deadlines_that_do_not_press_change_nothing() -> None:
+    names = [f"{tenant}{n}" for tenant in "ab" for n in range(9)]
+    plain, dated = (
+        window_of({0: [waiting(name, 50, tenant=name[0], deadline_ms=at) for name in names]}) for at in (0, 5_000)
+    )
+    for _ in range(10):
+        ids = [[each.request_id for each in sent(each, Budget(100, 9, pressing_ms=5_000))] for each in (plain, dated)]
+        assert ids[0] == ids[1]
+
+
+def test_who_always_presses_gets_no_more_than_its_share() -> None:
+    window, number, got = Window(), 0, dict.fromkeys("abz", 0)
+    for tenant in "abz":
+        window.add([waiting(f"{tenant}{n}", 40, tenant=tenant, deadline_ms=900 * (tenant == "z")) for n in range(9)])
+    while sum(got.values()) < 100 * QUANTUM:
+        for each in sent(window, Budget(200, 99, pressing_ms=1_000)):
+            got[each.tenant] += each.tokens
+            number += 1
+            window.add([waiting(str(number), 40, tenant=each.tenant, deadline_ms=each.deadline_ms)])
+    assert got["z"] / sum(got.values()) == pytest.approx(1 / 3, rel=0.1)
+
+
 def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
     lanes = {0: {"t": Tenant([waiting("a", tenant="t")])}}
     owed = Owed()
@@ -158,30 +201,33 @@ def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
 
 
 sizes = st.integers(1, 150) | st.integers(1, 3 * QUANTUM)
-items = st.builds(
-    lambda lane, tokens, attempts, priority, tenant: (lane, tokens, attempts, priority, tenant),
+items = st.tuples(
     st.integers(0, 2),
     sizes,
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-    st.sampled_from([0, 0, 0, -1, 3]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),  # attempts
+    st.sampled_from([0, 0, 0, -1, 3]),  # priority
     st.sampled_from("tuvw"),
+    st.sampled_from([0, 500, 900, 5_000]),  # deadline_ms
 )
 stories = st.lists(st.lists(items, max_size=8), max_size=8)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(stories, st.integers(1, 400), st.integers(1, 8))
+@given(stories, st.integers(1, 400), st.integers(1, 8), st.sampled_from([None, 0, 1_000]))
 def test_budgets_hold_nothing_is_lost_or_invented_and_tenants_are_served_in_their_order(
-    story: list[list[tuple[int, int, int, int, str]]], tokens: int, sequences: int
+    story: list[list[tuple[int, int, int, int, str, int]]], tokens: int, sequences: int, pressing_ms: int | None
 ) -> None:
     window, left, number = Window(), dict[str, Waiting](), 0
     story = [*story, *([] for _ in range(200))]
     for arriving in story:
-        for lane, size, attempts, priority, tenant in arriving:
-            left[str(number)] = waiting(str(number), size, lane, attempts, priority, tenant, weight=ord(tenant) % 3 + 1)
+        for lane, size, attempts, priority, tenant, deadline_ms in arriving:
+            weight = ord(tenant) % 3 + 1
+            left[str(number)] = waiting(
+                str(number), size, lane, attempts, priority, tenant, weight, deadline_ms=deadline_ms
+            )
             window.add([left[str(number)]])
             number += 1
-        batch = sent(window, Budget(tokens, sequences))
+        batch = sent(window, Budget(tokens, sequences, pressing_ms=pressing_ms))
         assert bool(batch) == bool(left), "an idle worker, and something waits"
         assert len(batch) <= sequences
         assert len(batch) <= 1 or sum(each.tokens for each in batch) <= tokens
@@ -214,37 +260,45 @@ def _order(item: Waiting) -> tuple[int, int]:
 
 @settings(max_examples=EXAMPLES // 10, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(8, 120), st.integers(1, 4), st.integers(1, 20)), min_size=2, max_size=6),
+    st.lists(
+        st.tuples(st.integers(8, 120), st.integers(1, 4), st.integers(1, 20), st.sampled_from([0, 500])),
+        min_size=2,
+        max_size=6,
+    ),
     st.integers(1_500, 4_000),
 )
 def test_tenants_that_always_have_something_waiting_share_a_lane_by_their_weights(
-    tenants: list[tuple[int, int, int]], tokens: int
+    tenants: list[tuple[int, int, int, int]], tokens: int
 ) -> None:
-    """Whatever the sizes of their items, as long as these are small beside a batch, and however many come at once."""
+    """Whatever the sizes of their items, as long as these are small beside a batch, however many come at once, and
+    whose deadlines press."""
     window, number = Window(), 0
     got = [0] * len(tenants)
     waits = [0] * len(tenants)
     while sum(got) < 60 * QUANTUM * len(tenants):
-        for tenant, (size, weight, burst) in enumerate(tenants):
+        for tenant, (size, weight, burst, deadline_ms) in enumerate(tenants):
             while waits[tenant] * size < 2 * tokens + size * burst:
-                window.add([waiting(str(number), size, tenant=str(tenant), weight=weight)])
+                item = waiting(str(number), size, tenant=str(tenant), weight=weight, deadline_ms=deadline_ms)
+                window.add([item])
                 number, waits[tenant] = number + 1, waits[tenant] + 1
-        for each in sent(window, Budget(tokens, 10_000)):
+        for each in sent(window, Budget(tokens, 10_000, pressing_ms=1_000)):
             got[int(each.tenant)] += each.tokens
             waits[int(each.tenant)] -= 1
-    fair = [sum(got) * weight / sum(weight for _, weight, _ in tenants) for _, weight, _ in tenants]
+    fair = [sum(got) * weight / sum(weight for _, weight, *_ in tenants) for _, weight, *_ in tenants]
     assert got == pytest.approx(fair, rel=0.1)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.integers(1, 3 * QUANTUM), min_size=2, max_size=12), st.integers(1, 600), st.data())
 def test_nobody_waits_while_others_come_and_go(sizes: list[int], tokens: int, data: st.DataObject) -> None:
-    """A tenant with one item is served, though others hand in the next as soon as one is taken."""
+    """A tenant with one item is served, though others hand in the next, which presses, as soon as one is taken."""
     window = window_of({0: [waiting("the one", max(sizes), tenant="patient")]})
     window.add([waiting(f"{n}/0", size, tenant=str(n)) for n, size in enumerate(sizes)])
     for round_ in range(1, 40 * len(sizes)):
-        batch = sent(window, Budget(tokens, data.draw(st.integers(1, 4))))
+        batch = sent(window, Budget(tokens, data.draw(st.integers(1, 4)), pressing_ms=1_000))
         if any(each.request_id == "the one" for each in batch):
             return
-        window.add([waiting(f"{each.tenant}/{round_}", sizes[int(each.tenant)], tenant=each.tenant) for each in batch])
+        for each in batch:
+            name, size = f"{each.tenant}/{round_}", sizes[int(each.tenant)]
+            window.add([waiting(name, size, tenant=each.tenant, deadline_ms=500)])
     pytest.fail("it waits for ever")
