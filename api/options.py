@@ -170,6 +170,9 @@ class Options(BaseModel):
     gpu_memory_utilization: Annotated[float, Shown("engine", "SHARE", (*BULK, SERVE, WORKER))] = Field(
         0.9, gt=0, le=1, description="share of the GPU's memory that an engine may take; on a cpu, of the machine's"
     )
+    enforce_eager: Annotated[bool, Shown("engine", "", (*BULK, SERVE, WORKER))] = Field(
+        False, description="run a model operator by operator: no compiled programs on a cpu, no CUDA graphs on a GPU"
+    )
 
     workers: Annotated[PositiveInt, Shown("processes", "COUNT", (*BULK, SERVE, WORKER))] = Field(
         1, description="worker processes of each model, each with an engine of its own; on a cpu they share the cores"

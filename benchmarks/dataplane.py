@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import orjson
@@ -93,20 +94,28 @@ async def send(port: int, body: bytes, callers: int, seconds: float) -> int:
 
 
 @contextmanager
-def backstage(model: Path) -> Iterator[str]:
-    """Redis, a scheduler and a worker with a free engine; the URL of the Redis."""
+def backstage(
+    model: Path, worker: str = "benchmarks.free_engine", told: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """Redis, a scheduler and a worker; the URL of the Redis.
+
+    Args:
+        worker: the module that runs as the worker, one with a free engine unless told.
+        told: variables of its environment.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mp-")))
         server, _ = embedded_redis.find_server()
         redis_url = f"unix://{embedded_redis.socket_path(directory)}?db=0"
         roles = [embedded_redis.server_command(server, directory)]
-        roles += [[sys.executable, "-m", module] for module in ("scheduler", "benchmarks.free_engine")]
+        roles += [[sys.executable, "-m", module] for module in ("scheduler", worker)]
         options = Options(model=str(model), redis_url=redis_url, served_model_name=MODEL_NAME)
         environment = {
             **os.environ,
             **options.environment(),
             "MILLPOND_CHECKPOINT": str(model),
             "MILLPOND_MAX_NUM_BATCHED_TOKENS": "16384",
+            **told,
         }
         for command in roles:
             process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -8,6 +8,7 @@ import numpy as np
 from pooling.config import ModelSpec, resolve_spec
 from pooling.engine import PoolingInput
 from pooling.pooler import Rows
+from pooling.started import Finished
 from scheduler.connection import connect
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
@@ -27,9 +28,9 @@ class FreeEngine:
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Nothing to do."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
+    def start(self, inputs: Sequence[PoolingInput]) -> Finished:
         """One row for each input."""
-        return [self._row] * len(inputs)
+        return Finished([self._row] * len(inputs))
 
 
 def main() -> int:

@@ -1,12 +1,15 @@
 """Three times more calls than a server can do: what it does of them, what it says to the others, and how it recovers.
 
-    .venv/bin/python -m benchmarks.overload --seconds 120 [--times 3] [--json FILE] [--plot FILE.svg]
+    .venv/bin/python -m benchmarks.overload --seconds 120 [--times 3] [--sleeping] [--json FILE] [--plot FILE.svg]
 
 First the capacity: calls of one text from 64 callers that each send the next when they have an answer. Then Poisson
 arrivals of three times as many, each call with a deadline; who is refused comes once more, after the time of its
 Retry-After. Stated are the calls answered in a second against the capacity; how many of those that were accepted were
 answered before their deadline; how many of the second tries passed; and after the end, with a few calls a second, when
 their latency is back at what it was before (twice the p99 at most).
+
+On a machine of few cores callers and refusals take them from the engine. With `--sleeping` the engine is one that
+sleeps for as long as the default model computes on two cores, as if it were on a device of its own.
 """
 
 import argparse
@@ -15,7 +18,10 @@ import itertools
 import random
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 import uvloop
@@ -23,10 +29,13 @@ import uvloop
 from api.options import Options
 from api.serving import checkpoint_directory
 from benchmarks.callers import Connection, call_all
+from benchmarks.dataplane import api, backstage
 from benchmarks.machine import describe_machine
 from benchmarks.plotting import add_options, keep
+from benchmarks.reproduction import SLEEPING
+from benchmarks.simulation.real import VARIABLE
 from benchmarks.texts import mixed_texts
-from tests.server import TINY_BERT, serving
+from tests.server import TINY_BERT, Millpond, serving
 
 CALLERS = 64
 DEADLINE_MS = 3_000
@@ -171,17 +180,34 @@ async def measured(port: int, texts: list[str], rate: float, seconds: float) -> 
     return figures, tally
 
 
+@contextmanager
+def served(checkpoint: Path, *, sleeping: bool) -> Iterator[Millpond]:
+    """A server of the model, or one whose worker only sleeps."""
+    if not sleeping:
+        with serving(model=checkpoint) as server:
+            yield server
+        return
+    costs = f"{SLEEPING.fixed} {SLEEPING.per_token} {SLEEPING.per_square}"
+    told = {VARIABLE: costs, "MILLPOND_MAX_NUM_BATCHED_TOKENS": str(SLEEPING.tokens)}
+    with (
+        backstage(checkpoint, "benchmarks.sleeping_engine", told) as redis_url,
+        api(checkpoint, redis_url, 1) as server,
+    ):
+        yield server
+
+
 def main() -> None:
     """Prints the figures; writes JSON and a plot when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
     parser.add_argument("--tiny", action="store_true", help="the tests' tiny BERT in place of the default model")
+    parser.add_argument("--sleeping", action="store_true", help="an engine that sleeps in place of one that computes")
     add_options(parser)
     options = parser.parse_args()
     texts = [text[:600] for text in mixed_texts()]
     checkpoint = TINY_BERT if options.tiny else checkpoint_directory(Options())
-    with serving(model=checkpoint) as server:
+    with served(checkpoint, sleeping=options.sleeping) as server:
         calls = [[text] for text in texts]
         for _ in range(2):  # the first warms up
             capacity = len(calls) / uvloop.run(call_all(server.port, calls, CALLERS)).seconds
@@ -190,7 +216,14 @@ def main() -> None:
     print(f"first tries {tally.first}, second tries {tally.second}")
     for name, value in {**figures, "of_the_capacity": float(str(figures["answered_per_second"])) / capacity}.items():
         print(f"{name:<24} {value if isinstance(value, list) else round(float(str(value)), 3)}")
-    found = {"capacity": capacity, "seconds": options.seconds, "first": tally.first, "second": tally.second, **figures}
+    found = {
+        "sleeping": options.sleeping,
+        "capacity": capacity,
+        "seconds": options.seconds,
+        "first": tally.first,
+        "second": tally.second,
+        **figures,
+    }
     keep({"benchmark": "overload", **describe_machine(), **found, "by_second": tally.by_second()}, options)
 
 

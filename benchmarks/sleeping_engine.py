@@ -15,6 +15,7 @@ from benchmarks.simulation.real import VARIABLE
 from pooling.config import ModelSpec, resolve_spec
 from pooling.engine import PoolingInput
 from pooling.pooler import Rows
+from pooling.started import Finished
 from scheduler.connection import connect
 from scheduler.logs import set_up_logging
 from scheduler.readiness import announce_ready
@@ -36,12 +37,12 @@ class SleepingEngine:
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Nothing to do."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
+    def start(self, inputs: Sequence[PoolingInput]) -> Finished:
         """One row for each input."""
         lengths = [len(each.ids) for each in inputs]
         squares = sum(length**2 for length in lengths)
         time.sleep(self._fixed + self._a_token * sum(lengths) + self._a_square * squares)
-        return [self._row] * len(inputs)
+        return Finished([self._row] * len(inputs))
 
 
 def main() -> int:

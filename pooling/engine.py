@@ -19,6 +19,7 @@ from pooling.device import multiplies_narrowly, select_device
 from pooling.embedded_images import EmbeddedImages
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
+from pooling.graphs import Graphs
 from pooling.layers.attention import (
     LONGEST_AT_ONCE,
     AttentionIndex,
@@ -36,7 +37,8 @@ from pooling.parallel import group
 from pooling.pooler import Pooler, Rows
 from pooling.pooler_config import Activation, PoolingType
 from pooling.precision import Precision, as_type, building, precision_on, unquantized
-from pooling.tensors import tensor_of
+from pooling.started import Begun, Chunk, Finished, Started
+from pooling.tensors import Arriving, tensor_of
 from pooling.vision.processors import PreparedImage
 from pooling.weights import load_weights
 
@@ -99,8 +101,8 @@ class PoolingEngine(Protocol):
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Compute something of every size, so that the first requests are as quick as the later ones."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
-        """The rows of each input's result, float32 [rows, numbers], in the order of the inputs."""
+    def start(self, inputs: Sequence[PoolingInput]) -> Started:
+        """Has the device begin a forward, or computes it."""
 
 
 class Followers(Protocol):
@@ -127,6 +129,8 @@ class Engine:
         dense: Sequence[DenseModule] = (),
         precision: Precision | None = None,
         followers: Followers | None = None,
+        *,
+        enforce_eager: bool = False,
     ) -> None:
         self.spec = spec
         self._pooler = Pooler(spec.pooler)
@@ -138,9 +142,11 @@ class Engine:
         on_cpu = paddle.get_device() == "cpu"
         self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
-        has_programs = on_cpu and group().size == 1
+        has_programs = on_cpu and group().size == 1 and not enforce_eager
         compiles = model.compiled and has_programs
         self._compiled = _compiled(model) if compiles else None
+        has_graphs = not on_cpu and model.compiled and group().size == 1 and not enforce_eager
+        self._graphs = Graphs(model, model.plan) if has_graphs else None
         if multiplies_narrowly() and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
         # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would
@@ -150,13 +156,16 @@ class Engine:
             model.image_tower.compile(self.eager_tokens)
 
     @classmethod
-    def load(cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None) -> Self:
+    def load(
+        cls, spec: ModelSpec, device: str = "cpu", followers: Followers | None = None, *, enforce_eager: bool = False
+    ) -> Self:
         """Build the model and read its weights; call `device.prepare_process` first, or it will be slow.
 
         Args:
             spec: the model.
             device: "cpu", "gpu" or "gpu:N".
             followers: the other ranks, if this process is the first of a group (`parallel.join`).
+            enforce_eager: run the model operator by operator, without compiled programs or CUDA graphs.
 
         Raises:
             CheckpointError: the weights do not fit the configuration, or the model is of a kind not supported.
@@ -172,7 +181,7 @@ class Engine:
             with unquantized():
                 dense = [DenseModule.load(dense) for dense in spec.dense]
         log.info("read %.1f MB of weights in %.1f s", loaded.bytes_read / 1e6, loaded.seconds)
-        return cls(spec, model, dense, precision, followers)
+        return cls(spec, model, dense, precision, followers, enforce_eager=enforce_eager)
 
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Compute something of every size, so that the first requests are as quick as the later ones."""
@@ -182,9 +191,11 @@ class Engine:
             ids = np.zeros(length, dtype=np.int32)
             self.forward([PoolingInput(ids)])
             self.forward([PoolingInput(ids)] * count)
-        if self._model.image_tower is not None:
-            with paddle.no_grad():
+        with paddle.no_grad():
+            if self._model.image_tower is not None:
                 self._model.image_tower.warm_up()
+            if self._graphs is not None:
+                self._graphs.warm_up()
         self._warm_up_mixed(min(CHUNK_TOKENS, max_num_batched_tokens), max_num_seqs)
 
     def _warm_up_mixed(self, max_tokens: int, max_num_seqs: int) -> None:
@@ -206,6 +217,17 @@ class Engine:
         numbers are an embedding, or scores. Inputs of several pooling types share one forward.
 
         Raises:
+            InputError: as `start` does.
+        """
+        return self.start(inputs).rows()
+
+    def start(self, inputs: Sequence[PoolingInput]) -> Started:
+        """Has the device begin what `forward` gives.
+
+        A GPU computes it while this thread prepares the next; a CPU, or a group of ranks, has finished it when this
+        returns.
+
+        Raises:
             InputError: a sequence is empty, too long or out of the vocabulary, or its dimensions, pooling type or
                 activation are not for this model.
         """
@@ -213,25 +235,24 @@ class Engine:
             self._check(position, given)
             self.images.check(position, given)
         if self._followers is None:
-            return self._computed(inputs)
+            return self._begun(inputs)
         # What is wrong with an input was said above, before another rank began to compute.
         with self._followers.following(inputs):
-            return self._computed(inputs)
+            return Finished(self._begun(inputs).rows())
 
-    def _computed(self, inputs: Sequence[PoolingInput]) -> list[Rows]:
-        results: dict[int, Rows] = {}
-        inputs = [self._as_sequence(given) for given in inputs]
-        for chunk in chunks_by_length([len(given.ids) for given in inputs], self.chunk_tokens):
-            taken = [inputs[position] for position in chunk]
-            batch = PackedBatch.of(
-                [each.ids for each in taken], [each.second_from for each in taken], self.images.axes(taken)
-            )
-            kinds = self._kinds(taken)
-            ends = np.cumsum(self._pooler.counts(batch, kinds))
-            found = self._rows(batch, kinds, self.images.placed(taken))
-            for position, each, rows in zip(chunk, taken, np.split(found, ends[:-1]), strict=True):
-                results[position] = self._finished(rows, each)
-        return [results[position] for position in range(len(inputs))]
+    def _begun(self, given: Sequence[PoolingInput]) -> Begun:
+        inputs = [self._as_sequence(each) for each in given]
+        places = chunks_by_length([len(each.ids) for each in inputs], self.chunk_tokens)
+        chunks = [self._begun_chunk(chunk, [inputs[place] for place in chunk]) for chunk in places]
+        return Begun(chunks, lambda place, rows: self._finished(rows, inputs[place]))
+
+    def _begun_chunk(self, places: Sequence[int], taken: Sequence[PoolingInput]) -> Chunk:
+        batch = PackedBatch.of(
+            [each.ids for each in taken], [each.second_from for each in taken], self.images.axes(taken)
+        )
+        kinds = self._kinds(taken)
+        ends = np.cumsum(self._pooler.counts(batch, kinds))
+        return Chunk(places, ends, self._rows(batch, kinds, self.images.placed(taken)))
 
     def _as_sequence(self, given: PoolingInput) -> PoolingInput:
         """An input with the ids that are computed for it: some models cut texts, or fill them up."""
@@ -244,22 +265,27 @@ class Engine:
             return None
         return [each.pooling_type or self.spec.pooler.pooling_type for each in inputs]
 
-    def _rows(self, batch: PackedBatch, kinds: Sequence[PoolingType] | None, images: PlacedImages | None) -> Rows:
+    def _rows(self, batch: PackedBatch, kinds: Sequence[PoolingType] | None, images: PlacedImages | None) -> Arriving:
         """The pooled rows of a chunk after head and dense layers, float32 [rows, numbers]."""
+        with paddle.no_grad():
+            rows = self._pooler(self._hidden(batch, images), batch, kinds)
+            for layer in (self._model.head, *self._dense):
+                # A batch without a single step has no rows.
+                rows = layer(rows) if layer is not None and rows.shape[0] else rows
+            return Arriving(as_type(rows, paddle.float32))
+
+    def _hidden(self, batch: PackedBatch, images: PlacedImages | None) -> paddle.Tensor:
+        """The hidden states of a chunk, float32 [T, hidden size], by whichever way is the quickest for its size."""
+        if self._graphs is not None and images is None and (size := self._graphs.size(batch)):
+            return self._graphs.hidden(batch, size)
         short = batch.token_ids.size <= self.eager_tokens
         long = batch.grid.shape[1] > LONGEST_AT_ONCE
         compiled = None if short or long or images else self._compiled
         forward: Forward = compiled or (partial(self._model.__call__, images=images) if images else self._model)
-        with paddle.no_grad():
-            # A compiled program always adds a mask, so that there is only one program.
-            index = attention_index(batch, self._model.plan, always_masked=compiled is not None)
-            ids, positions, segments = map(tensor_of, (batch.token_ids, batch.positions, batch.segments))
-            rows = self._pooler(forward(ids, positions, segments, index), batch, kinds)
-            for layer in (self._model.head, *self._dense):
-                # A batch without a single step has no rows.
-                rows = layer(rows) if layer is not None and rows.shape[0] else rows
-            found: Rows = as_type(rows, paddle.float32).numpy()
-        return found
+        # A compiled program always adds a mask, so that there is only one program.
+        index = attention_index(batch, self._model.plan, always_masked=compiled is not None)
+        ids, positions, segments = map(tensor_of, (batch.token_ids, batch.positions, batch.segments))
+        return forward(ids, positions, segments, index)
 
     def _finished(self, rows: Rows, given: PoolingInput) -> Rows:
         pooler = self.spec.pooler

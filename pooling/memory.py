@@ -109,7 +109,7 @@ def fitting_tokens(
             "use a smaller --dtype, --quantization int8 on a cpu, or divide the model with --tensor-parallel-size."
         )
     lengths = largest_batch(engine.spec, device, max_num_batched_tokens, max_num_seqs)
-    engine.forward([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths])
+    engine.start([PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths]).rows()
     taken = max(1, memory.peak() - held)
     at_once = min(sum(lengths), max(CHUNK_TOKENS, max(lengths))) if device == "cpu" else sum(lengths)
     fitting = (allowed - held) * at_once // taken

@@ -68,7 +68,7 @@ def serve(settings: WorkerSettings) -> int:
             followers = Ranks.start(
                 settings.tensor_parallel_size, settings.checkpoint, settings.model_options, settings.device, threads
             )
-        engine = Engine.load(spec, settings.device, followers)
+        engine = Engine.load(spec, settings.device, followers, enforce_eager=settings.enforce_eager)
         tokens = fitting_tokens(
             engine,
             settings.device,

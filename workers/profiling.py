@@ -25,7 +25,7 @@ def profile(engine: PoolingEngine, max_num_batched_tokens: int, max_num_seqs: in
             break
         inputs = [PoolingInput(np.zeros(length, dtype=np.int32)) for length in lengths]
         began = time.perf_counter()
-        engine.forward(inputs)
+        engine.start(inputs).rows()
         samples.append(sample_of(lengths, time.perf_counter() - began))
     return samples
 

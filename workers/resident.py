@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from pooling.engine import PoolingEngine, PoolingInput
 from pooling.pooler_config import Activation, PoolingType
+from pooling.started import Started
 from pooling.vision.processors import ImageProcessor, PreparedImage
 from scheduler import leases
 from scheduler.connection import is_passing
@@ -72,6 +73,8 @@ class Resident:
         self._images = ItemImages(processor, self._keys, settings.max_image_pixels)
         self._engine_thread = engine_thread
         self._held: dict[str, float] = {}
+        self._timing = threading.Lock()
+        self._finished_ns = 0
         self._leaving = threading.Event()
 
     def start(self) -> None:
@@ -109,8 +112,8 @@ class Resident:
             ]
             forward_us, found = 0, list[np.ndarray]()
             if inputs:
-                forward = self._engine_thread.submit(lambda: self._forward(inputs), urgent=batch.urgent)
-                found, forward_us = forward.result()
+                begun = self._engine_thread.submit(lambda: self._begun(inputs), urgent=batch.urgent)
+                found, forward_us = self._fetched(*begun.result())
             vectors = iter(found)
         except Exception as error:
             log.exception("a forward of %d sequences, %d tokens failed", len(batch.items), batch.tokens)
@@ -134,11 +137,20 @@ class Resident:
         with STAGE_SECONDS.labels(self._keys.model, "images").time():
             return _insist(lambda redis: self._images.prepared(redis, items), self._redis, "fetch images")
 
-    def _forward(self, inputs: list[PoolingInput]) -> tuple[list[np.ndarray], int]:
-        """What the engine makes of the inputs, and the microseconds that it took."""
-        began = time.perf_counter_ns()
-        vectors = self._engine.forward(inputs)
-        taken_ns = time.perf_counter_ns() - began
+    def _begun(self, inputs: list[PoolingInput]) -> tuple[int, Started]:
+        """When the engine began, in the engine's thread, and what it is at."""
+        return time.perf_counter_ns(), self._engine.start(inputs)
+
+    def _fetched(self, began_ns: int, started: Started) -> tuple[list[np.ndarray], int]:
+        """What the engine makes of the inputs, and the microseconds that it took.
+
+        They count from the moment when it had finished the forward before, on a device that computes while the engine's
+        thread goes on.
+        """
+        vectors = started.rows()
+        with self._timing:
+            taken_ns = max(1000, started.finished_ns - max(began_ns, self._finished_ns))
+            self._finished_ns = max(self._finished_ns, started.finished_ns)
         STAGE_SECONDS.labels(self._keys.model, "forward").observe(taken_ns / 1e9)
         return vectors, taken_ns // 1000
 

@@ -32,6 +32,7 @@ class WorkerSettings:
     gpu_memory_utilization: float
     log_format: str
     max_image_pixels: int = MAX_PIXELS
+    enforce_eager: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -72,4 +73,5 @@ class WorkerSettings:
             gpu_memory_utilization=float(environment.get("MILLPOND_GPU_MEMORY_UTILIZATION") or 0.9),
             log_format=environment.get("MILLPOND_LOG_FORMAT") or "text",
             max_image_pixels=int(environment.get("MILLPOND_MAX_IMAGE_PIXELS") or MAX_PIXELS),
+            enforce_eager=environment.get("MILLPOND_ENFORCE_EAGER", "").lower() == "true",
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pooling.engine import PoolingInput
+from pooling.started import Finished
 from scheduler.cost import Cost
 from workers import profiling
 from workers.profiling import profile
@@ -24,10 +25,10 @@ class Engine:
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Nothing to warm."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[Any]:
+    def start(self, inputs: Sequence[PoolingInput]) -> Finished:
         self.batches.append([len(each.ids) for each in inputs])
         time.sleep(self._seconds * sum(self.batches[-1]))
-        return []
+        return Finished([])
 
 
 def test_the_cost_of_a_batch_is_known_from_it() -> None:

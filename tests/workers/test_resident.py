@@ -1,6 +1,7 @@
 """What a worker does with good batches, bad items and slow forwards, on a real queue."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from redis import Redis
 from pooling.config import ModelOptions
 from pooling.engine import PoolingInput
 from pooling.pooler_config import Activation, PoolingType
+from pooling.started import Finished
 from scheduler import leases
 from scheduler.connection import connect, connect_async
 from scheduler.dispatcher import Dispatcher
@@ -44,14 +46,14 @@ class Engine:
     def warm_up(self, max_num_batched_tokens: int, max_num_seqs: int) -> None:
         """Nothing to warm."""
 
-    def forward(self, inputs: Sequence[PoolingInput]) -> list[np.ndarray]:
+    def start(self, inputs: Sequence[PoolingInput]) -> Finished:
         firsts = [int(given.ids[0]) for given in inputs]
         self.batches.append(firsts)
         time.sleep(self._seconds)
         if POISON in firsts:
             raise ValueError("poison")
         self.inputs.extend(inputs)
-        return [(given.ids * 2).astype("<f4") for given in inputs]
+        return Finished([(given.ids * 2).astype("<f4") for given in inputs])
 
 
 class Direct:
@@ -128,6 +130,50 @@ def test_results_tell_how_long_their_items_waited_and_were_computed(clean_redis_
     assert queued_us[2] == 0, "clocks may disagree"
     assert len(forward_us) == 3
     assert all(200_000 <= each < 30_000_000 for each in forward_us)
+
+
+class Late(Finished):
+    """Rows that are there only once another forward was started."""
+
+    def __init__(self, found: list[np.ndarray], arrived: threading.Event) -> None:
+        super().__init__(found)
+        self._arrived = arrived
+
+    def rows(self) -> list[np.ndarray]:
+        assert self._arrived.wait(10), "the next forward was not started meanwhile"
+        self.finished_ns = time.perf_counter_ns()
+        return self.found
+
+
+class Asynchronous(Engine):
+    """Computes beside the thread that starts it, as a GPU does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._both = threading.Event()
+
+    def start(self, inputs: Sequence[PoolingInput]) -> Late:
+        found = super().start(inputs).rows()
+        if len(self.batches) == 2:
+            self._both.set()
+        return Late(found, self._both)
+
+
+def test_the_next_forward_is_started_while_the_device_is_at_one(clean_redis_url: str) -> None:
+    engine = Asynchronous()
+    with connect(clean_redis_url) as redis, resident_on(redis, engine) as resident:
+        found = submit(clean_redis_url, resident, items_of(range(1, 13)))
+    assert [len(batch) for batch in engine.batches] == [8, 4]
+    assert [np.frombuffer(each.data, "<f4")[0] for each in found if isinstance(each, Vector)] == list(range(2, 26, 2))
+
+
+def test_a_forward_is_timed_from_the_end_of_the_one_before(clean_redis_url: str) -> None:
+    with connect(clean_redis_url) as redis, resident_on(redis, Engine()) as resident:
+        first, second = Finished([]), Finished([])
+        second.finished_ns = first.finished_ns + 5_000_000
+        began_ns = first.finished_ns - 20_000_000
+        assert resident._fetched(began_ns, first)[1] == 20_000
+        assert resident._fetched(began_ns, second)[1] == 5_000, "both were started at once"
 
 
 def test_items_are_pooled_as_they_ask(clean_redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.options import Options
 from pooling.device import threads_for
 from workers.errors import SettingError
 from workers.settings import WorkerSettings
@@ -33,6 +34,13 @@ def test_quantization_reaches_the_model() -> None:
     settings = WorkerSettings.from_environment({**TOLD, "MILLPOND_QUANTIZATION": "int8"})
     assert settings.model_options.quantization == "int8"
     assert WorkerSettings.from_environment(TOLD).model_options.quantization == "none"
+
+
+def test_that_nothing_is_compiled_reaches_the_worker() -> None:
+    told = {**TOLD, **Options(enforce_eager=True).environment()}
+    assert WorkerSettings.from_environment(told).enforce_eager
+    assert not WorkerSettings.from_environment({**told, **Options().environment()}).enforce_eager
+    assert not WorkerSettings.from_environment(TOLD).enforce_eager
 
 
 def test_what_is_missing_is_named() -> None:
