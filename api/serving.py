@@ -14,9 +14,10 @@ from api.pairing import Pairing, pairing_of
 from api.rendering import Renderer, Sandbox
 from pooling.chat_template import read_chat_template, read_special_tokens
 from pooling.checkpoint import verify_weights
-from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.config import ModelSpec, resolve_spec
 from pooling.errors import PoolingError
 from pooling.fetch import local_checkpoint
+from pooling.model_options import ModelOptions
 from pooling.padding import text_places
 from pooling.tokenizing import Side, TokenIds, Tokenizer
 from pooling.vision.processors import ImageProcessor, read_image_processor

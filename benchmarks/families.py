@@ -22,8 +22,9 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from benchmarks.texts import mixed_texts
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import prepare_process
+from pooling.model_options import ModelOptions
 from pooling.packed import chunks_by_length
 
 FAMILIES = (

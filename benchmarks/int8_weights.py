@@ -29,9 +29,10 @@ from benchmarks.engine_forms import SHORT_TOKENS, seconds_of, token_ids
 from benchmarks.loading import write_checkpoint
 from benchmarks.machine import describe_machine
 from benchmarks.quantizing import nearest
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import prepare_process
 from pooling.fetch import DEFAULT_MODEL, local_checkpoint
+from pooling.model_options import ModelOptions
 
 FORMS: Mapping[str, ModelOptions] = {
     "float32": ModelOptions(),

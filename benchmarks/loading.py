@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import prepare_process, threads_for
+from pooling.model_options import ModelOptions
 
 LAYERS, HIDDEN, INNER, VOCABULARY, HEADS, KV_HEADS = 12, 1536, 4096, 32_000, 24, 8
 CASES = (("F32", "float32", 1), ("BF16", "float32", 1), ("BF16", "bfloat16", 1), ("F32", "float32", 2))

@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.families import PEER_PYTHON, by_turns, started
 from benchmarks.machine import describe_machine
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import prepare_process
+from pooling.model_options import ModelOptions
 from pooling.vision.patches_processor import PatchesProcessor
 from pooling.vision.processors import PreparedImage
 

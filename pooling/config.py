@@ -11,6 +11,7 @@ from pooling.chat_template import CHAT_TEMPLATE_FILE, SPECIAL_TOKENS_FILE
 from pooling.checkpoint import read_json, weight_files
 from pooling.errors import CheckpointError, OptionError
 from pooling.lengths import TOKENIZER_CONFIG_FILE, longest_sequence
+from pooling.model_options import ModelOptions, dtype_of, quantization_of
 from pooling.pooler_config import OPTION, Activation, PoolerConfig, PoolingType, overridden, read_option
 from pooling.sentence_transformers import (
     MODULES_FILE,
@@ -38,39 +39,11 @@ IMAGE_FILES = (PREPROCESSOR_FILE, PROCESSOR_FILE)
 TEXT_SECTIONS = ("text_config_dict", "text_config")
 VISION_SECTIONS = ("vision_config_dict", "vision_config")
 
-DTYPES = ("float32", "bfloat16", "float16")
-QUANTIZATIONS = ("none", "int8")
 # Classes of transformers that checkpoints are known to replace by code of their own under the same name.
 SHADOWED = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 
 # `<extra_0>`, which ends a step for Qwen2.5-Math-PRM; vLLM assumes it too where nothing else is said.
 QWEN_STEP_TAG = 151651
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """What a user may say about how a checkpoint is served; the defaults leave everything to the checkpoint.
-
-    Attributes:
-        runner: "auto" or "pooling"; Millpond has no other.
-        convert: "auto", "none", "embed" or "classify".
-        pooler_config: JSON, or the path of a file with it.
-        max_model_len: the longest sequence wanted, in tokens.
-        dtype: "auto", "float32", "bfloat16" or "float16".
-        float32_matmul_precision: "highest" or "medium", by the names that torch has for them: "medium" multiplies in
-            bfloat16 and adds up in float32.
-        quantization: "none", or "int8" for linear layers of a byte a weight, on a CPU.
-        device: "cpu", "gpu" or "gpu:N"; "auto" means another type on each.
-    """
-
-    runner: str = "auto"
-    convert: str = "auto"
-    pooler_config: str | None = None
-    max_model_len: int | None = None
-    dtype: str = "auto"
-    float32_matmul_precision: str = "highest"
-    quantization: str = "none"
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -220,8 +193,8 @@ def resolve_spec(
         prompts=read_prompts(directory),
         reads_messages=modules.reads_messages,
         tied_embeddings=whole.flag("tie_word_embeddings", default=settings.flag("tie_word_embeddings", default=False)),
-        dtype=_dtype(options, settings, whole),
-        quantization=_quantization(options),
+        dtype=dtype_of(options, settings, whole),
+        quantization=quantization_of(options),
         fingerprint=_fingerprint(directory, options, weight_files(directory) if weights is None else weights),
         origins=MappingProxyType(origins),
         vision=_section(whole, VISION_SECTIONS, family.vision_defaults) if family.images else None,
@@ -398,34 +371,6 @@ def _with_dimensions(spec: ModelSpec, config: Settings) -> ModelSpec:
     return replace(
         spec, pooler=pooler, embedding_dimensions=pooler.dimensions or full, origins=MappingProxyType(origins)
     )
-
-
-def _dtype(options: ModelOptions, *configs: Settings) -> str:
-    """On a CPU "auto" is float32, whatever is stored: there 16 bits save memory, and are exact to 3 digits only."""
-    if options.dtype not in ("auto", *DTYPES):
-        raise OptionError(f"--dtype {options.dtype} is not supported: use auto, {', '.join(DTYPES)}.")
-    medium = options.float32_matmul_precision != "highest"
-    if medium and (options.device != "cpu" or options.dtype not in ("auto", "float32")):
-        raise OptionError(
-            f"--float32-matmul-precision {options.float32_matmul_precision} is for float32 weights on a cpu, and "
-            f"changes nothing with --dtype {options.dtype} on {options.device}: leave it out."
-        )
-    if options.dtype in DTYPES:
-        return options.dtype
-    stored = next((stated for config in configs if (stated := config.get("dtype", "torch_dtype"))), "float32")
-    return str(stored) if options.device != "cpu" and stored in DTYPES else "float32"
-
-
-def _quantization(options: ModelOptions) -> str:
-    chosen = options.quantization
-    if chosen not in QUANTIZATIONS:
-        raise OptionError(f"--quantization {chosen} is not supported: use {' or '.join(QUANTIZATIONS)}.")
-    if chosen != "none" and options.device != "cpu":
-        raise OptionError(
-            f"--quantization {chosen} is for a cpu, and not written for {options.device}: leave it out, or use --dtype "
-            "bfloat16 there."
-        )
-    return chosen
 
 
 def _fingerprint(directory: Path, options: ModelOptions, weights: Sequence[Path]) -> str:

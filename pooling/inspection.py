@@ -15,8 +15,9 @@ from pooling.checkpoint import (
     verify_safetensors,
     weight_files,
 )
-from pooling.config import CONFIG_FILE, ModelOptions, ModelSpec, resolve_spec
+from pooling.config import CONFIG_FILE, ModelSpec, resolve_spec
 from pooling.errors import AbsentWeightsError
+from pooling.model_options import ModelOptions
 from pooling.sentence_transformers import MODULES_FILE, PROMPTS_FILE, Dense, sentence_config_path
 from pooling.tokenizing import Tokenizer
 

@@ -21,9 +21,9 @@ from typing import IO, NoReturn, Self
 import msgpack
 import numpy as np
 
-from pooling.config import ModelOptions
 from pooling.device import DEVICE_VARIABLE, THREADS_VARIABLE, device_of_rank, select_device
 from pooling.engine import PoolingInput
+from pooling.model_options import ModelOptions
 from pooling.parallel import join
 from pooling.pooler_config import Activation, PoolingType
 from pooling.vision.processors import PreparedImage

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pooling.config import ModelOptions
+from pooling.model_options import ModelOptions
 from pooling.vision.images import MAX_PIXELS
 from workers.errors import SettingError
 

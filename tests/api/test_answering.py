@@ -10,7 +10,8 @@ from api.answering import PoolingCall, check_possible
 from api.errors import ApiError
 from api.sequences import Sequences
 from api.serving import ServedModel
-from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.config import ModelSpec, resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.pooler_config import Activation, PoolingType
 from tests.server import GOLDEN, TINY_BERT
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.tokenizing import Tokenizer
 from tests.server import GOLDEN
 

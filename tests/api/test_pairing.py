@@ -9,7 +9,8 @@ import pytest
 from api.pairing import QWEN3_PROMPT, TOGETHER, Pairing, TextPairing, TokenizerPairing, pairing_of
 from api.rendering import Sandbox
 from pooling.chat_template import ChatTemplate
-from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.config import ModelSpec, resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.sentence_transformers import Prompts
 from pooling.tokenizing import EncodedPair, Tokenizer
 from tests.server import GOLDEN

@@ -15,7 +15,8 @@ from api.protocol.documents import Document, jina_document
 from api.protocol.messages import Conversation, parse_messages
 from api.sequences import Limit, Sequences
 from api.serving import ServedModel
-from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.config import ModelSpec, resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.padding import text_places
 from pooling.tokenizing import TokenIds, Tokenizer
 from pooling.vision.layout import expanded

@@ -9,8 +9,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import prepare_process
+from pooling.model_options import ModelOptions
 
 
 def main() -> None:

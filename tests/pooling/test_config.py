@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.errors import CheckpointError, OptionError
+from pooling.model_options import ModelOptions
 from pooling.pooler_config import Activation, PoolerConfig, PoolingType
 from tests.pooling.checkpoints import copied, edit_json
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import InputError
+from pooling.model_options import ModelOptions
 from pooling.pooler_config import PoolingType
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS, Expected, expected_of
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import CheckpointError
 from pooling.inspection import inspected
+from pooling.model_options import ModelOptions
 from pooling.pooler_config import PoolingType
 from pooling.vision.images import decoded
 from pooling.vision.processors import read_image_processor

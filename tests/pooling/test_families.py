@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pooling.architectures import Head
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.layers import attention as attention_module
+from pooling.model_options import ModelOptions
 from pooling.models.decoder import DecoderForPooling
 from pooling.tokenizing import Tokenizer
 from tests.pooling.conftest import GOLDEN

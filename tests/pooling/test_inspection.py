@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pooling.checkpoint import weight_files
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.errors import CheckpointError
 from pooling.inspection import Inspection, inspected
+from pooling.model_options import ModelOptions
 from tests.pooling.checkpoints import copied, edit_json, read_safetensors, write_safetensors
 from tests.pooling.conftest import GOLDEN, TINY_BERT, TINY_BERT_CLS
 from tests.pooling.test_checkpoint import make_git_lfs_pointer, shard, shorten

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine
 from pooling.errors import OptionError
 from pooling.memory import LONGEST_ON_CPU, HostMemory, fitting_tokens, largest_batch
+from pooling.model_options import ModelOptions
 from tests.pooling.conftest import TINY_BERT
 from tests.pooling.test_families import FAMILIES
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from pooling import precision as precision_module
 from pooling.architectures import Head
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import OptionError
+from pooling.model_options import ModelOptions
 from pooling.precision import bfloat16_bits, precision_on, write
 from tests.pooling.test_families import FAMILIES, NAMES, cosines, inputs_of, options_of
 
@@ -72,7 +73,8 @@ from pathlib import Path
 from pooling.device import multiplies_narrowly, prepare_process
 prepare_process("cpu", 1, sys.argv[1])
 import numpy as np
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.engine import Engine, PoolingInput
 options = ModelOptions(float32_matmul_precision=sys.argv[1])
 engine = Engine.load(resolve_spec(Path(sys.argv[2]), options))

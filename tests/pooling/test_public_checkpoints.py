@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pooling.config import ModelOptions
 from pooling.errors import CheckpointError
 from pooling.inspection import inspected
+from pooling.model_options import ModelOptions
 from tests.pooling.test_inspection import options_of
 
 CHECKPOINTS = Path(__file__).parents[1] / "data" / "checkpoints"

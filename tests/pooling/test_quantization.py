@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pooling.architectures import Head
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.device import processor_has_bfloat16
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import OptionError
@@ -24,6 +24,7 @@ from pooling.inspection import inspected
 from pooling.layers.embedding import Embedding
 from pooling.layers.experts import MixtureOfExperts
 from pooling.layers.linear import Linear, PartialLinear
+from pooling.model_options import ModelOptions
 from pooling.precision import Precision, building
 from pooling.quantization import quantized
 from pooling.tokenizing import Tokenizer
@@ -188,7 +189,8 @@ from pathlib import Path
 from pooling.device import prepare_process
 prepare_process("cpu", 1, "medium")
 import numpy as np
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
+from pooling.model_options import ModelOptions
 from pooling.engine import Engine, PoolingInput
 options = ModelOptions(float32_matmul_precision="medium", quantization="int8")
 engine = Engine.load(resolve_spec(Path(sys.argv[1]), options))

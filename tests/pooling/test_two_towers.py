@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pooling.config import ModelOptions, ModelSpec, resolve_spec
+from pooling.config import ModelSpec, resolve_spec
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import CheckpointError, InputError
+from pooling.model_options import ModelOptions
 from pooling.padding import Padding, read_padding
 from pooling.settings import Settings
 from pooling.tokenizing import Tokenizer

@@ -8,10 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pooling.architectures import Head
-from pooling.config import ModelOptions, resolve_spec
+from pooling.config import resolve_spec
 from pooling.embedded_images import EmbeddedImages
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import InputError
+from pooling.model_options import ModelOptions
 from pooling.tokenizing import Tokenizer
 from pooling.vision.images import decoded
 from pooling.vision.layout import expanded

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from pooling.config import ModelOptions
 from pooling.engine import PoolingInput
+from pooling.model_options import ModelOptions
 from pooling.pooler_config import Activation, PoolingType
 from pooling.started import Finished
 from scheduler import leases
