@@ -5,7 +5,7 @@ a quantum of tokens times its weight and takes items as long as they are paid fo
 turn, unless it has nothing more waiting. The turns go on where the batch before has ended.
 
 Who would miss a deadline may go ahead of its turn, the earliest deadline first: on credit, so that it waits the longer
-afterwards, and with at most as many tokens as have gone by turns since, so that nobody starves of others' deadlines.
+afterwards, and in every second batch at most, so that nobody starves of others' deadlines.
 """
 
 from collections import deque
@@ -37,13 +37,13 @@ class Turns:
         order: the tenants that have something waiting still, the one whose turn it is first.
         deficits: tokens that a tenant was given and has not used; less than 0 for one that went ahead of its turn.
         begun: those whose turns have begun and not ended: they have got their quantum.
-        ahead: tokens that may go ahead of their turns.
+        hurried: whether somebody has gone ahead of its turn in the batch before.
     """
 
     order: Sequence[str] = ()
     deficits: Mapping[str, int] = field(default_factory=dict)
     begun: Set[str] = frozenset()
-    ahead: float = 0
+    hurried: bool = False
 
 
 @dataclass(slots=True)
@@ -124,11 +124,11 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
     ring, paused = deque(tenants), list[str]()
     met: dict[str, _Turn] = {}
     tokens = draft.tokens
-    if draft.budget.pressing_ms is not None:
+    if draft.budget.pressing_ms is not None and not before.hurried:
         met = {name: _turn(name, tenant, before, taken) for name, tenant in tenants.items()}
-        _take_ahead(draft, met.values(), min(before.ahead, allowance))
-    hurried = draft.tokens - tokens
-    allowance -= hurried
+        _take_ahead(draft, met.values(), allowance)
+    ahead = draft.tokens - tokens
+    allowance -= ahead
     while ring and not draft.closed:
         name = ring.popleft()
         turn = met.get(name) or met.setdefault(name, _turn(name, tenants[name], before, taken))
@@ -153,9 +153,7 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
     order = [*paused, *ring]
     deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
     begun = (name for name in order if (met[name].begun if name in met else name in before.begun))
-    by_turns = draft.tokens - tokens - hurried
-    ahead = min(before.ahead - hurried + by_turns, draft.budget.tokens)
-    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun), ahead)
+    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun), ahead > 0)
 
 
 def _take_ahead(draft: Draft, turns: Iterable[_Turn], most: float) -> None:

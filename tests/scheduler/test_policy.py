@@ -158,7 +158,7 @@ def test_like_length_puts_no_item_before_one_of_another_priority_nor_before_anot
 
 
 def test_who_would_miss_a_deadline_goes_ahead_of_its_turn_and_waits_the_longer_afterwards() -> None:
-    """A batch that took nothing ahead pays for it: half of all tokens go by turns."""
+    """Every second batch goes by turns alone."""
     budget = Budget(100, 99, pressing_ms=1_000)
     crowd = [waiting(f"{tenant}{n}", 50, tenant=tenant, deadline_ms=60_000) for tenant in "abcd" for n in range(20)]
     window = window_of({0: crowd})
@@ -167,7 +167,7 @@ def test_who_would_miss_a_deadline_goes_ahead_of_its_turn_and_waits_the_longer_a
     assert {each.request_id for each in sent(window, budget)} == {"y0", "z0"}, "though a, b, c and d came before them"
     assert {each.tenant for each in first} == {"a"}
     window.add([waiting("x0", 50, tenant="x", deadline_ms=700)])
-    assert "x0" not in {each.request_id for each in sent(window, budget)}, "nothing has gone by turns since"
+    assert "x0" not in {each.request_id for each in sent(window, budget)}, "others went ahead in the batch before"
     assert sent(window, budget)[0].request_id == "x0"
 
 
