@@ -16,6 +16,9 @@ from scheduler.draft import Draft, Offer
 from scheduler.messages import Entry
 from scheduler.queue import Waiting
 
+MOST_TRIED = 128
+"""Items that are tried for the room that a batch has left when all turns are over."""
+
 QUANTUM = 256
 """Tokens a turn: a part of a batch, so that it has room for several tenants, and more than a short text, so that turns
 are not gone round in vain."""
@@ -110,6 +113,17 @@ class _Turn:
             self.next = next(self.items, None)
         return allowance
 
+    def fill(self, draft: Draft, allowance: float) -> float:
+        """Puts what still fits into the batch, on credit; what is left of the allowance."""
+        for _ in range(MOST_TRIED):
+            if draft.closed or self.next is None or self.next.attempts or self.deficit <= -self.quantum:
+                break
+            if self.next.tokens <= allowance and draft.offer(self.next) is Offer.TAKEN:
+                self.deficit -= self.next.tokens
+                allowance -= self.next.tokens
+            self.next = next(self.items, None)
+        return allowance
+
 
 def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allowance: float = float("inf")) -> Turns:
     """Fills a batch from a lane until it is closed or nothing is left that fits; where the turns stand after it.
@@ -150,6 +164,9 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
         else:
             turn.begun = False
             ring.append(name)
+    # Room that nobody can pay for is nobody's loss: who waits for more than there is may use it.
+    for name in paused if not ring else ():
+        allowance = met[name].fill(draft, allowance)
     order = [*paused, *ring]
     deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
     begun = (name for name in order if (met[name].begun if name in met else name in before.begun))

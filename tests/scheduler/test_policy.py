@@ -120,6 +120,28 @@ def test_batches_with_others_are_brief_while_interactive_callers_come() -> None:
     assert [each.request_id for each in sent(long, budget)] == ["long"], "one sequence is let in, however long"
 
 
+def test_room_that_is_too_short_for_whose_turn_it_is_goes_to_what_fits() -> None:
+    """Of the same tenant, however much it had to step over; and what was stepped over comes first in the next batch."""
+    budget = Budget(1_000, 1_000, 0.3, by_tokens)
+    long, short = ([waiting(f"{size} {n}", size, lane=2) for n in range(6)] for size in (200, 40))
+    window = window_of({0: [waiting("now", 150)], 2: [*long, *short]})
+    batch = [each.request_id for each in sent(window, budget)]
+    assert batch == ["now", "40 0", "40 1", "40 2"]
+    assert sent(window, budget)[0].request_id == "200 0"
+
+
+def test_what_fits_on_credit_is_paid_for_later() -> None:
+    window, got = Window(), dict.fromkeys("ab", 0)
+    sizes = {"a": [700, 90, 90, 90, 90], "b": [200, 200, 200]}
+    for number in range(4_000):
+        for tenant in sizes:
+            window.add([waiting(f"{tenant}{number}", sizes[tenant][number % len(sizes[tenant])], 2, tenant=tenant)])
+    for _ in range(400):
+        for each in sent(window, Budget(1_000, 99)):
+            got[each.tenant] += each.tokens
+    assert got["a"] / sum(got.values()) == pytest.approx(0.5, rel=0.05)
+
+
 def test_a_lane_is_owed_its_share_while_others_are_brief_too() -> None:
     budget, got, given = Budget(1_000, 1_000, 0.05, by_tokens), 0, 0
     window = window_of({2: [waiting(f"bulk {n}", lane=2) for n in range(3_000)]})
