@@ -5,7 +5,8 @@ a quantum of tokens times its weight and takes items as long as they are paid fo
 turn, unless it has nothing more waiting. The turns go on where the batch before has ended.
 
 Who would miss a deadline may go ahead of its turn, the earliest deadline first: on credit, so that it waits the longer
-afterwards, and in every second batch at most, so that nobody starves of others' deadlines.
+afterwards, and in every second batch at most, so that nobody starves of others' deadlines. Room that is too short for
+whose turn it is goes to what fits, on credit too.
 """
 
 from collections import deque
