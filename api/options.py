@@ -125,7 +125,7 @@ class Options(BaseModel):
     ] = Field(
         "highest",
         description="how float32 matrices are multiplied on a cpu: highest, or medium: in bfloat16 where the processor "
-        "has it, up to twice as fast and exact to 3 digits",
+        "has AMX, up to twice as fast and exact to 3 digits",
     )
     quantization: Annotated[
         Literal["none", "int8"], Shown("model", "QUANTIZATION", (*BULK, SERVE, API, WORKER, INSPECT))

@@ -98,7 +98,12 @@ def give_back_freed_memory() -> None:
 
 def multiplies_narrowly() -> bool:
     """Whether compiled programs of this process multiply float32 in bfloat16."""
-    return os.environ.get(PRODUCTS_VARIABLE) == "BF16" and processor_has_bfloat16()
+    return os.environ.get(PRODUCTS_VARIABLE) == "BF16" and processor_has_amx()
+
+
+def processor_has_amx() -> bool:
+    """Whether this processor multiplies tiles of bfloat16: oneDNN rounds float32 to it for these alone."""
+    return "amx_bf16" in _processor()
 
 
 def processor_has_bfloat16() -> bool:

@@ -45,7 +45,7 @@ def serve(settings: WorkerSettings) -> int:
     precision = settings.model_options.float32_matmul_precision
     variables = prepare_process(settings.device, threads, precision)
     if precision != "highest" and not multiplies_narrowly():
-        log.warning("this processor has no bfloat16: --float32-matmul-precision %s makes no difference", precision)
+        log.warning("this processor has no AMX: --float32-matmul-precision %s makes no difference", precision)
     log.info("environment for paddle: %s", " ".join(f"{name}={value}" for name, value in variables.items()))
     # Imported only now: Paddle reads its environment when it is loaded. What it prints meanwhile is about compilers and
     # threads, and not for the user.

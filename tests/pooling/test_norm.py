@@ -27,7 +27,7 @@ def test_rows_are_divided_by_their_root_mean_square(
     with paddle.no_grad():
         if compiled:
             rows = paddle.static.InputSpec([None, *shape[1:]], "float32", "x")
-            signature = paddle.static.InputSpec([None], "float32", "scale")
+            signature = paddle.static.InputSpec([*shape[-1:]], "float32", "scale")
             program = as_program(
                 lambda given, scales: [rms_normalised(given[0], scales[0], EPSILON)], [rows], [signature]
             )
