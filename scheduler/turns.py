@@ -18,7 +18,7 @@ from scheduler.messages import Entry
 from scheduler.queue import Waiting
 
 MOST_TRIED = 128
-"""Items that are tried for the room that a batch has left when all turns are over."""
+"""Items that are tried, of all tenants together, for the room that a batch has left when all turns are over."""
 
 QUANTUM = 256
 """Tokens a turn: a part of a batch, so that it has room for several tenants, and more than a short text, so that turns
@@ -39,7 +39,7 @@ class Turns:
 
     Attributes:
         order: the tenants that have something waiting still, the one whose turn it is first.
-        deficits: tokens that a tenant was given and has not used; less than 0 for one that went ahead of its turn.
+        deficits: tokens that a tenant was given and has not used; less than 0 for one that got some on credit.
         begun: those whose turns have begun and not ended: they have got their quantum.
         hurried: whether somebody has gone ahead of its turn in the batch before.
     """
@@ -114,16 +114,15 @@ class _Turn:
             self.next = next(self.items, None)
         return allowance
 
-    def fill(self, draft: Draft, allowance: float) -> float:
-        """Puts what still fits into the batch, on credit; what is left of the allowance."""
-        for _ in range(MOST_TRIED):
-            if draft.closed or self.next is None or self.next.attempts or self.deficit <= -self.quantum:
-                break
+    def fill(self, draft: Draft, allowance: float, tries: int) -> tuple[float, int]:
+        """Puts what still fits into the batch, on credit; what is left of the allowance and of the tries."""
+        while tries and self.next and not (draft.closed or self.next.attempts or self.deficit <= -self.quantum):
+            tries -= 1
             if self.next.tokens <= allowance and draft.offer(self.next) is Offer.TAKEN:
                 self.deficit -= self.next.tokens
                 allowance -= self.next.tokens
             self.next = next(self.items, None)
-        return allowance
+        return allowance, tries
 
 
 def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allowance: float = float("inf")) -> Turns:
@@ -166,8 +165,9 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
             turn.begun = False
             ring.append(name)
     # Room that nobody can pay for is nobody's loss: who waits for more than there is may use it.
+    tries = MOST_TRIED
     for name in paused if not ring else ():
-        allowance = met[name].fill(draft, allowance)
+        allowance, tries = met[name].fill(draft, allowance, tries)
     order = [*paused, *ring]
     deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
     begun = (name for name in order if (met[name].begun if name in met else name in before.begun))

@@ -293,11 +293,11 @@ def test_tenants_that_always_have_something_waiting_share_a_lane_by_their_weight
     tenants: list[tuple[int, int, int, int]], tokens: int
 ) -> None:
     """Whatever the sizes of their items, as long as these are small beside a batch, however many come at once, and
-    whose deadlines press."""
+    whose deadlines press. On credit a tenant is ahead by two turns at most, however long it goes on."""
     window, number = Window(), 0
     got = [0] * len(tenants)
     waits = [0] * len(tenants)
-    while sum(got) < 60 * QUANTUM * len(tenants):
+    while sum(got) < 150 * QUANTUM * len(tenants):
         for tenant, (size, weight, burst, deadline_ms) in enumerate(tenants):
             while waits[tenant] * size < 2 * tokens + size * burst:
                 item = waiting(str(number), size, tenant=str(tenant), weight=weight, deadline_ms=deadline_ms)
