@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from pooling.errors import DeviceError
 from pooling.layers import flash
 from pooling.layers.attention import AttentionIndex, AttentionPlan, KindIndex
 from pooling.packed import PackedBatch
@@ -35,15 +36,22 @@ Recorder = Callable[[Callable[[], paddle.Tensor]], tuple[paddle.Tensor, Replay]]
 
 
 def recorded(function: Callable[[], paddle.Tensor]) -> tuple[paddle.Tensor, Replay]:
-    """A function as a CUDA graph on the device in use."""
+    """A function as a CUDA graph on the device in use.
+
+    Raises:
+        DeviceError: it cannot be recorded.
+    """
     from paddle.device.cuda.graphs import CUDAGraph
 
     function()  # what is loaded, chosen or allocated once is not part of the graph
-    paddle.device.synchronize()
-    graph = CUDAGraph(paddle.framework._current_expected_place_())
-    graph.capture_begin()
-    result = function()
-    graph.capture_end()
+    try:
+        paddle.device.synchronize()
+        graph = CUDAGraph(paddle.framework._current_expected_place_())
+        graph.capture_begin()
+        result = function()
+        graph.capture_end()
+    except Exception as error:  # Paddle raises many kinds
+        raise DeviceError(f"A forward cannot be recorded as a CUDA graph ({error}): use --enforce-eager.") from error
     return result, graph.replay
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from pooling.config import resolve_spec
 from pooling.engine import Engine, PoolingInput
-from pooling.graphs import SEQUENCES, SIZES, Graphs, Replay, filled
+from pooling.errors import DeviceError
+from pooling.graphs import SEQUENCES, SIZES, Graphs, Replay, filled, recorded
 from pooling.layers import flash
 from pooling.layers.attention import AttentionPlan
 from pooling.packed import PackedBatch
@@ -77,6 +78,11 @@ def test_what_fits_into_no_graph_is_computed_without() -> None:
     assert graphs.size(short) == SIZES[0]
     padded = Graphs(lambda *_: pytest.fail("it was recorded"), AttentionPlan(2, 2), again)
     assert padded.size(short) is None, "attention that does not take packed sequences"
+
+
+def test_where_nothing_can_be_recorded_the_flag_that_does_without_is_named() -> None:
+    with pytest.raises(DeviceError, match="use --enforce-eager"):
+        recorded(lambda: paddle.zeros([1]))
 
 
 def test_a_batch_is_filled_up_to_one_shape() -> None:
