@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from pooling.device import multiplies_narrowly, select_device
 from pooling.embedded_images import EmbeddedImages
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
-from pooling.graphs import Graphs
+from pooling.graphs import Forward, Graphs
 from pooling.layers.attention import (
     LONGEST_AT_ONCE,
     AttentionIndex,
@@ -63,8 +63,6 @@ WARM_UP_MIXED_BATCHES = 40
 
 # A large model on a CPU would be at it for minutes: it starts sooner, and grows a little while it serves.
 WARM_UP_SECONDS = 15.0
-
-Forward = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
 
 
 @dataclass(frozen=True)
@@ -142,10 +140,11 @@ class Engine:
         on_cpu = paddle.get_device() == "cpu"
         self.chunk_tokens = CHUNK_TOKENS if on_cpu else GPU_CHUNK_TOKENS
         # A sum over ranks within a compiled program gives wrong numbers (Paddle 3.3.1, gloo).
-        has_programs = on_cpu and group().size == 1 and not enforce_eager
+        eager = enforce_eager or group().size > 1
+        has_programs = on_cpu and not eager
         compiles = model.compiled and has_programs
         self._compiled = _compiled(model) if compiles else None
-        has_graphs = not on_cpu and model.compiled and group().size == 1 and not enforce_eager
+        has_graphs = model.compiled and not on_cpu and not eager
         self._graphs = Graphs(model, model.plan) if has_graphs else None
         if multiplies_narrowly() and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")

@@ -28,6 +28,7 @@ SEQUENCES = 32
 """Of each graph, at most, without the one that fills it up."""
 
 Forward = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor, AttentionIndex], paddle.Tensor]
+"""A model: token ids, positions and segments [T] and an index -> hidden states [T, hidden size]."""
 
 Replay = Callable[[], None]
 
@@ -68,7 +69,7 @@ class Graphs:
     """The graphs of a model, each recorded when a batch of its size comes first. Use it from one thread.
 
     Args:
-        forward: the model: token ids, positions and segments [T] and an index -> hidden states [T, hidden size].
+        forward: the model.
         plan: how it attends.
         recorder: what records it; of CUDA unless told.
     """

@@ -90,12 +90,19 @@ class _Turn:
         """Whether what comes next may miss its deadline, and the tenant is not a turn in debt already."""
         return self.next is not None and draft.budget.presses(self.next) and self.deficit > -self.quantum
 
+    def offer(self, draft: Draft) -> Offer:
+        """Offers what comes next; it is charged for if it is taken."""
+        assert self.next
+        outcome = draft.offer(self.next)
+        if outcome is Offer.TAKEN:
+            self.deficit -= self.next.tokens
+        return outcome
+
     def take_ahead(self, draft: Draft, allowance: float) -> float:
         """Puts what presses into the batch, on credit if need be; what is left of the allowance."""
         while self.next and not draft.closed and self.presses(draft) and self.next.tokens <= allowance:
-            if draft.offer(self.next) is not Offer.TAKEN:
+            if self.offer(draft) is not Offer.TAKEN:
                 break
-            self.deficit -= self.next.tokens
             allowance -= self.next.tokens
             self.next = next(self.items, None)
         return allowance
@@ -103,9 +110,8 @@ class _Turn:
     def take(self, draft: Draft, allowance: float) -> float:
         """Puts what is paid for into the batch; what is left of the allowance."""
         while self.next and not draft.closed and self.next.tokens <= min(self.deficit - self.reserved, allowance):
-            match draft.offer(self.next):
+            match self.offer(draft):
                 case Offer.TAKEN:
-                    self.deficit -= self.next.tokens
                     allowance -= self.next.tokens
                 case Offer.NO_ROOM:
                     self.reserved += self.next.tokens
@@ -118,8 +124,7 @@ class _Turn:
         """Puts what still fits into the batch, on credit; what is left of the allowance and of the tries."""
         while tries and self.next and not (draft.closed or self.next.attempts or self.deficit <= -self.quantum):
             tries -= 1
-            if self.next.tokens <= allowance and draft.offer(self.next) is Offer.TAKEN:
-                self.deficit -= self.next.tokens
+            if self.next.tokens <= allowance and self.offer(draft) is Offer.TAKEN:
                 allowance -= self.next.tokens
             self.next = next(self.items, None)
         return allowance, tries
