@@ -215,6 +215,26 @@ def test_who_always_presses_gets_no_more_than_its_share() -> None:
     assert got["z"] / sum(got.values()) == pytest.approx(1 / 3, rel=0.1)
 
 
+def test_credit_is_paid_back_at_ones_own_turn() -> None:
+    """And not in the room that is left at a batch's end, which is nobody's turn."""
+    weights, sizes, got = {"z": 1, "a": 4, "b": 4}, {"z": 8, "a": 90, "b": 90}, dict.fromkeys("zab", 0)
+    window, number = Window(), 0
+
+    def hand_in(tenant: str) -> None:
+        nonlocal number
+        number, deadline_ms = number + 1, 500 * (tenant == "z")
+        window.add([waiting(str(number), sizes[tenant], 0, 0, 0, tenant, weights[tenant], deadline_ms)])
+
+    for tenant, size in sizes.items():
+        for _ in range(3_000 // size):
+            hand_in(tenant)
+    while sum(got.values()) < 600 * QUANTUM:
+        for each in sent(window, Budget(1_500, 10_000, pressing_ms=1_000)):
+            got[each.tenant] += each.tokens
+            hand_in(each.tenant)
+    assert got["z"] / sum(got.values()) == pytest.approx(1 / 9, rel=0.1)
+
+
 def test_the_policy_takes_nothing_away_from_what_it_was_given() -> None:
     lanes = {0: {"t": Tenant([waiting("a", tenant="t")])}}
     owed = Owed()
