@@ -1,6 +1,6 @@
 """Where a forward's time goes, by the kind of operator, beside the machine's matrix product.
 
-    .venv/bin/python -m benchmarks.layers --tokens 1024 --length 128 [--json FILE]
+    .venv/bin/python -m benchmarks.layers --tokens 1024 --length 128 [--dtype bfloat16] [--json FILE]
 
 One process runs a compiled forward again and again, first for its time, then, in another process, with oneDNN telling
 of each operator what it took (`ONEDNN_VERBOSE`). What is left over is what oneDNN does not run: gathering rows for
@@ -27,6 +27,7 @@ from benchmarks.engine_forms import linear_flop_per_token, sgemm_gigaflops
 from benchmarks.machine import describe_machine
 from pooling.config import ModelSpec, resolve_spec
 from pooling.device import prepare_process
+from pooling.model_options import ModelOptions
 
 PASSES = 30
 BEGIN, END = "forwards begin", "forwards end"
@@ -43,12 +44,12 @@ KINDS = {
 LINEAR, ATTENTION, REST = "linear layers", "attention's products", "not oneDNN"
 
 
-def serve(model: Path, count: int, length: int) -> None:
+def serve(model: Path, dtype: str, count: int, length: int) -> None:
     """Runs the passes, with marks around them, and prints the median of their milliseconds and SGEMM's GFLOP/s."""
     prepare_process("cpu", None)
     from pooling.engine import Engine, PoolingInput
 
-    engine = Engine.load(resolve_spec(model))
+    engine = Engine.load(resolve_spec(model, ModelOptions(dtype=dtype)))
     inputs = [PoolingInput(np.full(length, 2000 + number, dtype=np.int32)) for number in range(count)]
     for _ in range(5):
         engine.forward(inputs)
@@ -62,9 +63,9 @@ def serve(model: Path, count: int, length: int) -> None:
     print(json.dumps([1000 * statistics.median(taken), sgemm_gigaflops()]), flush=True)
 
 
-def run(model: Path, count: int, length: int, *, told: bool) -> list[str]:
+def run(model: Path, dtype: str, count: int, length: int, *, told: bool) -> list[str]:
     """What a process of its own prints."""
-    command = [sys.executable, "-m", "benchmarks.layers", "--serve", str(model), str(count), str(length)]
+    command = [sys.executable, "-m", "benchmarks.layers", "--serve", str(model), dtype, str(count), str(length)]
     environment = {**os.environ, "ONEDNN_VERBOSE": "1" if told else "0"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     return done.stdout.decode().splitlines()
@@ -97,10 +98,10 @@ def shares(plain: float, told: Mapping[str, float], told_whole: float) -> dict[s
     return {name: each * scale for name, each in {**told, REST: left}.items()}
 
 
-def measured(spec: ModelSpec, model: Path, count: int, length: int) -> dict[str, object]:
+def measured(spec: ModelSpec, model: Path, dtype: str, count: int, length: int) -> dict[str, object]:
     """The figures of both processes."""
-    plain, sgemm = json.loads(run(model, count, length, told=False)[-1])
-    lines = run(model, count, length, told=True)
+    plain, sgemm = json.loads(run(model, dtype, count, length, told=False)[-1])
+    lines = run(model, dtype, count, length, told=True)
     told_whole, _ = json.loads(lines[-1])
     limit = 1000 * count * length * linear_flop_per_token(spec) / (sgemm * 1e9)
     parts = shares(plain, told_of(lines, spec.hidden_size), told_whole)
@@ -110,15 +111,16 @@ def measured(spec: ModelSpec, model: Path, count: int, length: int) -> dict[str,
 def main() -> None:
     """Prints the table, and writes it as JSON when asked to."""
     if sys.argv[1:2] == ["--serve"]:
-        serve(Path(sys.argv[2]), *map(int, sys.argv[3:]))
+        serve(Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = checkpoint_directory(Options())
-    found = measured(resolve_spec(model), model, options.tokens // options.length, options.length)
+    found = measured(resolve_spec(model), model, options.dtype, options.tokens // options.length, options.length)
     whole, parts = found["milliseconds"], found["parts"]
     assert isinstance(whole, float)
     assert isinstance(parts, dict)

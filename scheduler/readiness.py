@@ -3,12 +3,18 @@
 import os
 import sys
 
+from scheduler.memory import keep_loaded
+
 READY, REFUSED = "ready", "refused"
 """The first word of the one line that a role writes to the pipe that the launcher left open."""
 
 
 def announce_ready(detail: str) -> None:
-    """Tells the launcher, if there is one, that this role is ready. `detail` is shown to the user."""
+    """Tells the launcher, if there is one, that this role is ready: it has loaded what it needs.
+
+    `detail` is shown to the user.
+    """
+    keep_loaded()
     _announce(READY, detail)
 
 
