@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from scheduler.draft import Draft, Offer
-from scheduler.messages import Entry
 from scheduler.queue import Waiting
 
 MOST_TRIED = 128
@@ -139,53 +138,81 @@ def take_turns(draft: Draft, tenants: Mapping[str, Tenant], before: Turns, allow
         before: where the turns stood.
         allowance: the most tokens to take.
     """
-    taken = {each.entry for each in draft.batch}
-    ring, paused = deque(tenants), list[str]()
-    met: dict[str, _Turn] = {}
-    tokens = draft.tokens
-    if draft.budget.pressing_ms is not None and not before.hurried:
-        met = {name: _turn(name, tenant, before, taken) for name, tenant in tenants.items()}
-        _take_ahead(draft, met.values(), allowance)
-    ahead = draft.tokens - tokens
-    allowance -= ahead
-    while ring and not draft.closed:
-        name = ring.popleft()
-        turn = met.get(name) or met.setdefault(name, _turn(name, tenants[name], before, taken))
-        if paused and turn.deficit < 0:
-            paused.append(name)  # others' turns go on first: it pays when its own comes
-            continue
-        fresh, held = not turn.begun, draft.tokens
-        turn.begin()
-        allowance = turn.take(draft, allowance)
-        if not turn.waits:
-            continue
-        if draft.closed or (turn.next and turn.next.tokens > allowance):
-            ring.appendleft(name)
-            break
-        if turn.reserved:
-            paused.append(name)  # its turn goes on in the next batch, before the others'
-            if fresh and draft.tokens == held:
-                turn.put_off()
-        else:
-            turn.begun = False
-            ring.append(name)
-    # Room that nobody can pay for is nobody's loss: who waits for more than there is may use it.
-    tries = MOST_TRIED
-    for name in paused if not ring else ():
-        allowance, tries = met[name].fill(draft, allowance, tries)
-    order = [*paused, *ring]
-    deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
-    begun = (name for name in order if (met[name].begun if name in met else name in before.begun))
-    return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun), ahead > 0)
+    lane = _Round(draft, tenants, before)
+    ahead = lane.take_ahead(allowance)
+    lane.fill(lane.take(allowance - ahead))
+    return lane.standing(hurried=ahead > 0)
 
 
-def _take_ahead(draft: Draft, turns: Iterable[_Turn], most: float) -> None:
-    """Takes at most so many tokens of what may miss its deadline, the earliest first."""
-    pressing = [(turn.next.deadline_ms, turn) for turn in turns if turn.next and turn.presses(draft)]
-    for _, turn in sorted(pressing, key=lambda each: each[0]):
-        most = turn.take_ahead(draft, most)
+class _Round:
+    """The turns of a lane while a batch is filled."""
 
+    def __init__(self, draft: Draft, tenants: Mapping[str, Tenant], before: Turns) -> None:
+        self._draft = draft
+        self._tenants = tenants
+        self._before = before
+        self._taken = {each.entry for each in draft.batch}
+        self._met: dict[str, _Turn] = {}
+        self._ring = deque(tenants)
+        # Their turns go on in the next batch: what they have waiting is too long for the room that this one has left.
+        self._paused: list[str] = []
 
-def _turn(name: str, tenant: Tenant, before: Turns, taken: Set[Entry]) -> _Turn:
-    items = (item for item in tenant.items if item.entry not in taken) if taken else iter(tenant.items)
-    return _Turn(tenant.weight, items, next(items, None), before.deficits.get(name, 0), name in before.begun)
+    def take_ahead(self, most: float) -> int:
+        """Takes at most so many tokens of what may miss its deadline, the earliest first; how many it took."""
+        draft, held = self._draft, self._draft.tokens
+        if draft.budget.pressing_ms is None or self._before.hurried:
+            return 0
+        turns = map(self._turn, self._tenants)
+        pressing = [(turn.next.deadline_ms, turn) for turn in turns if turn.next and turn.presses(draft)]
+        for _, turn in sorted(pressing, key=lambda each: each[0]):
+            most = turn.take_ahead(draft, most)
+        return draft.tokens - held
+
+    def take(self, allowance: float) -> float:
+        """Goes round and takes what is paid for; what is left of the allowance."""
+        draft = self._draft
+        while self._ring and not draft.closed:
+            name = self._ring.popleft()
+            turn = self._turn(name)
+            if self._paused and turn.deficit < 0:
+                self._paused.append(name)  # others' turns go on first: it pays when its own comes
+                continue
+            fresh, held = not turn.begun, draft.tokens
+            turn.begin()
+            allowance = turn.take(draft, allowance)
+            if not turn.waits:
+                continue
+            if draft.closed or (turn.next and turn.next.tokens > allowance):
+                self._ring.appendleft(name)
+                break
+            if turn.reserved:
+                self._paused.append(name)  # its turn goes on in the next batch, before the others'
+                if fresh and draft.tokens == held:
+                    turn.put_off()
+            else:
+                turn.begun = False
+                self._ring.append(name)
+        return allowance
+
+    def fill(self, allowance: float) -> None:
+        """Gives room that nobody can pay for to what fits: it is nobody's loss, who waits for more than there is."""
+        tries = MOST_TRIED
+        for name in self._paused if not self._ring else ():
+            allowance, tries = self._met[name].fill(self._draft, allowance, tries)
+
+    def standing(self, *, hurried: bool) -> Turns:
+        """Where the turns stand now."""
+        before, met = self._before, self._met
+        order = [*self._paused, *self._ring]
+        deficits = {name: met[name].deficit if name in met else before.deficits.get(name, 0) for name in order}
+        begun = (name for name in order if (met[name].begun if name in met else name in before.begun))
+        return Turns(order, {name: each for name, each in deficits.items() if each}, frozenset(begun), hurried)
+
+    def _turn(self, name: str) -> _Turn:
+        """A tenant's turn, as the batch before has left it."""
+        if name not in self._met:
+            tenant, before, taken = self._tenants[name], self._before, self._taken
+            items = (item for item in tenant.items if item.entry not in taken) if taken else iter(tenant.items)
+            deficit, begun = before.deficits.get(name, 0), name in before.begun
+            self._met[name] = _Turn(tenant.weight, items, next(items, None), deficit, begun)
+        return self._met[name]
