@@ -64,16 +64,28 @@ def precision_on(device: str, dtype: str, quantization: str = "none") -> Precisi
     return Precision(dtype, "float32", multiplies, int8)
 
 
-def product(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None, precision: Precision) -> paddle.Tensor:
-    """x [.., inputs] times the transpose of weight [outputs, inputs], plus bias; in the type of x."""
+def product(
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    bias: paddle.Tensor | None,
+    precision: Precision,
+    *,
+    narrow: bool = False,
+) -> paddle.Tensor:
+    """x [.., inputs] times the transpose of weight [outputs, inputs], plus bias; in the type of activations.
+
+    Args:
+        narrow: leave it in the type of weights where the product is made in it, for something that is multiplied next.
+    """
     if precision.weights == precision.activations:
         found = paddle.matmul(x, weight, transpose_y=True)
     elif paddle.in_dynamic_mode() or not precision.multiplies:
         found = paddle.matmul(x, weight.astype(precision.activations), transpose_y=True)
     else:
         # oneDNN's own product of bfloat16, which adds up in float32: three times as fast where the processor has it.
-        found = paddle.matmul(x.astype(precision.weights), weight, transpose_y=True).astype(precision.activations)
-    return found if bias is None else found + bias
+        found = paddle.matmul(as_type(x, weight.dtype), weight, transpose_y=True)
+        found = found if narrow else found.astype(precision.activations)
+    return found if bias is None else found + as_type(bias, found.dtype)
 
 
 def as_type(x: paddle.Tensor, dtype: object) -> paddle.Tensor:
