@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -97,12 +97,16 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
         app.state.millpond = State(
             options, redis, models, callers, canaries, keyring, job_news, QueueDepths(redis), media
         )
-        listening = asyncio.create_task(callers.run([model.name for model in models]))
-        listening.add_done_callback(_end_process_on_failure)
+        duties = [
+            asyncio.create_task(callers.run([model.name for model in models])),
+            asyncio.create_task(keyring.watch()),
+        ]
+        for duty in duties:
+            duty.add_done_callback(_end_process_on_failure)
         yield
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
         await job_news.close()
         await sandbox.close()
         await media.close()
@@ -128,8 +132,9 @@ def create_app(options: Options, served: Sequence[Served]) -> FastAPI:
     return app
 
 
-def _end_process_on_failure(listening: "asyncio.Task[None]") -> None:
-    """A process that hears no wake-ups would keep its callers waiting: the launcher starts another."""
-    if not listening.cancelled() and listening.exception() is not None:
-        log.critical("this process hears its results no more: ending it", exc_info=listening.exception())
+def _end_process_on_failure(duty: "asyncio.Task[None]") -> None:
+    """A process that hears no wake-ups would keep its callers waiting, and one that sees no key change would let in who
+    may not come: the launcher starts another."""
+    if not duty.cancelled() and duty.exception() is not None:
+        log.critical("this process does its duty no more: ending it", exc_info=duty.exception())
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The keys of one api process: those given at the start, and those of a key file that is read again when it changes."""
 
+import asyncio
 import errno
 import hmac
 import logging
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from api.callers import ANONYMOUS, Caller
 from api.errors import ApiError, LaunchError, overloaded
@@ -16,6 +18,9 @@ from api.options import Options
 log = logging.getLogger(__name__)
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
+
+LOOK_SECONDS = 1.0
+"""How often the key file is looked at while nobody calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,16 @@ class Keyring:
         if self._expects_file and self._filed is None:
             raise overloaded("The server cannot read its key file, so it knows no keys; its log says why.", 5)
         raise _unauthorized(f"The key {name!r}, with which this was queued, is not known any more.")
+
+    async def watch(self) -> NoReturn:
+        """Looks at the file now and then, until cancelled.
+
+        A process that nobody calls would else not see that a key was revoked, and would let it in again if the file
+        cannot be read by the time somebody does.
+        """
+        while True:
+            self._look()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _match(self, key: bytes) -> _Known | None:
         """Every known key is compared, each in constant time: how long it takes tells nothing about them."""

@@ -15,7 +15,7 @@ from pooling.architectures import Head
 from pooling.compiled import as_program
 from pooling.config import ModelSpec
 from pooling.dense import DenseModule
-from pooling.device import multiplies_narrowly, select_device
+from pooling.device import multiplies_narrowly, processor_has_amx, select_device
 from pooling.embedded_images import EmbeddedImages
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
@@ -148,6 +148,8 @@ class Engine:
         self._graphs = Graphs(model, model.plan) if has_graphs else None
         if multiplies_narrowly() and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
+        elif compiles and precision.weights == "float32" and processor_has_amx() and not multiplies_narrowly():
+            log.info("this processor has AMX: --float32-matmul-precision medium multiplies in bfloat16, much faster")
         # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would
         # give the same text another vector than the compiled one.
         self.eager_tokens = 0 if precision.multiplies or multiplies_narrowly() else EAGER_TOKENS

@@ -1,5 +1,6 @@
 """Keys: how the file is read, changed and watched, and whom the keyring lets in."""
 
+import asyncio
 import hmac
 import logging
 import stat
@@ -288,3 +289,24 @@ def test_listening_beyond_loopback_needs_a_key_or_a_word(path: Path) -> None:
 def test_a_key_file_that_was_named_and_is_not_there_is_refused(path: Path) -> None:
     with pytest.raises(LaunchError, match=f"There is no key file {path}: `millpond keys add"):
         Door.of(Options(key_file=path))
+
+
+def test_a_process_that_nobody_calls_sees_changes_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.keyring.LOOK_SECONDS", 0.01)
+    add_entry(path, "mine", entry_of("mine"))
+    add_entry(path, "theirs", entry_of("theirs"))
+
+    keyring = Keyring([], path, required=True)
+
+    async def watched() -> None:
+        watching = asyncio.create_task(keyring.watch())
+        await asyncio.sleep(0.1)
+        remove_entry(path, "theirs")
+        await asyncio.sleep(0.2)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    asyncio.run(watched())
+    path.write_text("[keys")
+    assert keyring.caller_of([b"mine"]).name == "mine"
+    assert refusal(keyring, "theirs").status == 401

@@ -1,5 +1,6 @@
 """A server with keys: who is let in, to what, how much of it, and that it can be changed while it serves."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from api.app import create_app
-from api.keyfile import KeyEntry, add_entry, digest_of
+from api.keyfile import KeyEntry, add_entry, digest_of, read_key_file
 from api.options import Options
 from scheduler.keys import TenantKeys
 from scheduler.limits import Limits, admit, leave
@@ -71,6 +72,13 @@ class Keyed:
         """How many embeddings the openai client gets for so many words."""
         with openai.OpenAI(base_url=f"{self.server.url}/v1", api_key=key, max_retries=retries) as client:
             return len(client.embeddings.create(model=MODEL, input=["water"] * count).data)
+
+    def wait_until_read(self, times: int, since: int) -> None:
+        """Until so many processes have the keys in force that the file has now, as their lines since then say."""
+        pattern, deadline = f"keys of .* in force: {len(read_key_file(self.path))}$", time.monotonic() + 30
+        while sum(bool(re.search(pattern, line)) for line in self.server.lines[since:]) < times:
+            assert time.monotonic() < deadline, self.server.output
+            time.sleep(0.05)
 
     def keys(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "api.cli", "keys", *arguments, "--key-file", str(self.path)]
@@ -241,8 +249,10 @@ def test_calls_at_once_are_limited_over_all_processes_and_a_place_is_given_back(
 def test_keys_come_and_go_while_it_serves(keyed: Keyed) -> None:
     key = keyed.keys("add", "guest", "--models", MODEL)
     assert [keyed.call(key).status_code for _ in range(6)] == [200] * 6
+    since = len(keyed.server.lines)
     keyed.keys("revoke", "guest")
     assert [keyed.call(key).status_code for _ in range(6)] == [401] * 6
+    keyed.wait_until_read(times=2, since=since)  # also by the one of the two that all of these may have missed
     good = keyed.path.read_text()
     keyed.path.write_text("[keys")
     assert [keyed.call(each).status_code for each in ("key-of-mine", ROOT, key)] == [200, 200, 401]

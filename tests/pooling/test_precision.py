@@ -105,6 +105,18 @@ def test_float32_is_multiplied_in_bfloat16_only_when_asked_for() -> None:
         assert cosines(mine, each.rows).min() >= LEAST_COSINE
 
 
+@pytest.mark.parametrize(
+    ("dtype", "amx", "said"), [("float32", True, True), ("float32", False, False), ("bfloat16", True, False)]
+)
+def test_who_could_have_it_is_told_of_it(
+    dtype: str, amx: bool, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pooling.engine.processor_has_amx", lambda: amx)
+    with caplog.at_level("INFO", "pooling.engine"):
+        Engine.load(resolve_spec(FAMILIES / "roberta", replace(options_of("roberta"), dtype=dtype)))
+    assert ("--float32-matmul-precision medium" in caplog.text) == said
+
+
 @pytest.mark.parametrize("options", [ModelOptions(dtype="bfloat16"), ModelOptions(device="gpu:0")])
 def test_it_is_refused_where_it_would_change_nothing(options: ModelOptions) -> None:
     with pytest.raises(OptionError, match="--float32-matmul-precision medium is for float32 weights on a cpu"):
