@@ -146,13 +146,14 @@ class Engine:
         self._compiled = _compiled(model) if compiles else None
         has_graphs = model.compiled and not on_cpu and not eager
         self._graphs = Graphs(model, model.plan) if has_graphs else None
-        if multiplies_narrowly() and not compiles:
+        narrowly = multiplies_narrowly()
+        if narrowly and not compiles:
             log.warning("--float32-matmul-precision makes no difference: this model runs as no compiled program")
-        elif compiles and precision.weights == "float32" and processor_has_amx() and not multiplies_narrowly():
+        elif compiles and not narrowly and precision.weights == "float32" and processor_has_amx():
             log.info("this processor has AMX: --float32-matmul-precision medium multiplies in bfloat16, much faster")
         # Only compiled programs multiply in bfloat16: the eager way widens every weight for each forward, and would
         # give the same text another vector than the compiled one.
-        self.eager_tokens = 0 if precision.multiplies or multiplies_narrowly() else EAGER_TOKENS
+        self.eager_tokens = 0 if precision.multiplies or narrowly else EAGER_TOKENS
         if has_programs and model.image_tower is not None:
             model.image_tower.compile(self.eager_tokens)
 

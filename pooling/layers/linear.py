@@ -73,10 +73,6 @@ class PartialLinear(WeightedLayer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.multiplied(x, self.bias)
 
-    def narrow(self, x: paddle.Tensor) -> paddle.Tensor:
-        """What `forward` gives, in 16 bits where the products are: for what is multiplied again before it is added."""
-        return self.multiplied(x, self.bias, narrow=True)
-
     def multiplied(self, x: paddle.Tensor, bias: paddle.Tensor | None, *, narrow: bool = False) -> paddle.Tensor:
         """x [.., inputs] times the transpose of the weight, plus bias."""
         if self.precision.int8:
@@ -128,6 +124,10 @@ class ColumnParallelLinear(PartialLinear):
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, within: tuple[int, int] | None = None) -> None:
         own = group().share(outputs, "outputs of a layer")
         super().__init__(inputs, [Part("", outputs, own, 0)], bias=bias, within=within)
+
+    def narrow(self, x: paddle.Tensor) -> paddle.Tensor:
+        """What `forward` gives, in 16 bits where the products are: for what is multiplied again before it is added."""
+        return self.multiplied(x, self.bias, narrow=True)
 
 
 class RowParallelLinear(PartialLinear):

@@ -19,6 +19,7 @@ from api.keyring import Keyring
 from api.keys_command import keys
 from api.options import Options
 from scheduler.keys import Lane
+from tests.api.webhooks.receiving import until
 
 
 def entry_of(key: str, **fields: object) -> KeyEntry:
@@ -291,8 +292,11 @@ def test_a_key_file_that_was_named_and_is_not_there_is_refused(path: Path) -> No
         Door.of(Options(key_file=path))
 
 
-def test_a_process_that_nobody_calls_sees_changes_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_nobody_calls_sees_changes_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("api.keyring.LOOK_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "api.keyring")
     add_entry(path, "mine", entry_of("mine"))
     add_entry(path, "theirs", entry_of("theirs"))
 
@@ -300,9 +304,9 @@ def test_a_process_that_nobody_calls_sees_changes_too(path: Path, monkeypatch: p
 
     async def watched() -> None:
         watching = asyncio.create_task(keyring.watch())
-        await asyncio.sleep(0.1)
+        await until(lambda: "in force: 2" in caplog.text)
         remove_entry(path, "theirs")
-        await asyncio.sleep(0.2)
+        await until(lambda: "in force: 1" in caplog.text)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 

@@ -21,6 +21,7 @@ from api.keyfile import KeyEntry, add_entry, digest_of, read_key_file
 from api.options import Options
 from scheduler.keys import TenantKeys
 from scheduler.limits import Limits, admit, leave
+from tests.conftest import eventually
 from tests.end_to_end.test_launching import refused
 from tests.end_to_end.waiting import metric
 from tests.server import TINY_BERT, Millpond, client_of, free_ports, redis_of, serving
@@ -75,10 +76,8 @@ class Keyed:
 
     def wait_until_read(self, times: int, since: int) -> None:
         """Until so many processes have the keys in force that the file has now, as their lines since then say."""
-        pattern, deadline = f"keys of .* in force: {len(read_key_file(self.path))}$", time.monotonic() + 30
-        while sum(bool(re.search(pattern, line)) for line in self.server.lines[since:]) < times:
-            assert time.monotonic() < deadline, self.server.output
-            time.sleep(0.05)
+        pattern = re.compile(f"keys of .* in force: {len(read_key_file(self.path))}$")
+        eventually(lambda: len(list(filter(pattern.search, self.server.lines[since:]))) >= times)
 
     def keys(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "api.cli", "keys", *arguments, "--key-file", str(self.path)]
