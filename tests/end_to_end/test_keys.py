@@ -260,6 +260,13 @@ def test_keys_come_and_go_while_it_serves(keyed: Keyed) -> None:
     assert [keyed.call(each).status_code for each in ("key-of-mine", key)] == [200, 401]
 
 
+def test_processes_that_nobody_calls_see_a_key_come_and_go(keyed: Keyed) -> None:
+    for change in (["add", "visitor"], ["revoke", "visitor"]):
+        since = len(keyed.server.lines)
+        keyed.keys(*change)
+        keyed.wait_until_read(times=2, since=since)
+
+
 def test_only_the_api_is_told_the_keys_and_nobody_by_its_arguments(keyed: Keyed) -> None:
     launcher = psutil.Process(keyed.server.process.pid)
     family = launcher.children(recursive=True)

@@ -8,7 +8,7 @@ STORY = """
 import gc
 from scheduler.readiness import announce_ready
 
-loaded = [{"number": number} for number in range(1000)]
+loaded = [[number] for number in range(1000)]
 announce_ready("serving")
 looked_at = set(map(id, gc.get_objects()))
 print(sum(id(each) in looked_at for each in loaded), gc.isenabled())
