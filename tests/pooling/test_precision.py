@@ -18,9 +18,12 @@ from pooling.config import resolve_spec
 from pooling.device import processor_has_amx
 from pooling.engine import Engine, PoolingInput
 from pooling.errors import OptionError
+from pooling.layers.feed_forward import FeedForward, GatedFeedForward
 from pooling.model_options import ModelOptions
-from pooling.precision import bfloat16_bits, precision_on, write
+from pooling.precision import Precision, bfloat16_bits, building, precision_on, write
 from tests.pooling.test_families import FAMILIES, NAMES, cosines, inputs_of, options_of
+
+FeedForwardKind = type[FeedForward] | type[GatedFeedForward]
 
 LEAST_COSINE = 0.999
 EMBEDDING = [name for name in NAMES if resolve_spec(FAMILIES / name, options_of(name)).head is Head.NONE]
@@ -39,6 +42,28 @@ def test_bfloat16_embeds_like_float32(name: str, multiplies: bool, monkeypatch: 
     monkeypatch.setattr(precision_module, "processor_has_bfloat16", lambda: multiplies)
     for known, rows in zip(inputs_of(name), rows_in("bfloat16", name), strict=True):
         assert cosines(rows, known.rows).min() >= LEAST_COSINE, known.text
+
+
+@pytest.mark.parametrize(("kind", "seen"), [(FeedForward, paddle.bfloat16), (GatedFeedForward, paddle.float32)])
+def test_between_two_products_it_stays_bfloat16_but_not_where_halves_meet(kind: FeedForwardKind, seen: object) -> None:
+    types = []
+    with building(Precision("bfloat16", "float32", multiplies=True)):
+        layer = kind(8, 16, "relu")
+    activation = layer.activation
+
+    def noted(x: paddle.Tensor) -> paddle.Tensor:
+        types.append(x.dtype)
+        return activation(x)
+
+    layer.activation = noted
+
+    def forward(x: paddle.Tensor) -> paddle.Tensor:
+        return layer(x)
+
+    program = paddle.jit.to_static(forward, [paddle.static.InputSpec([None, 8], "float32")], full_graph=True)
+    (result,) = program.concrete_program.outputs
+    assert types == [seen]
+    assert result.dtype == paddle.float32
 
 
 @pytest.mark.parametrize("name", ["llama", "roberta", "ernie-moe"])
