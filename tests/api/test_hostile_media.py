@@ -94,6 +94,7 @@ def test_the_largest_images_leave_the_loop_free_and_memory_bounded() -> None:
 
     with growth() as grown:
         with_media(work, limits())
-    assert max(pauses) < 0.3
+    # Not in seconds: a busy machine doubles them. A loop that decoded would stand still nearly all the time.
+    assert sum(each for each in pauses if each > 0.05) < 0.7 * sum(pauses)
     # Two at once, at 16 bytes a pixel.
     assert grown() < 2 * 16 * width * height + 100 * MIB
