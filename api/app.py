@@ -18,7 +18,7 @@ from api.canary import Canary
 from api.deadlines import Punctual
 from api.depths import QueueDepths
 from api.dialect import Dialect
-from api.errors import answer_errors
+from api.error_replies import answer_errors
 from api.jobs.watching import JobNews
 from api.keyring import Keyring
 from api.media.fetching import Media

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import ApiError, error_response
+from api.error_replies import error_response
+from api.errors import ApiError
 from api.keyring import Keyring
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/ping"})

@@ -10,7 +10,8 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import ApiError, bad_request, error_response
+from api.error_replies import error_response
+from api.errors import ApiError, bad_request
 from api.timings import Timings
 
 DEADLINE_HEADER = "Millpond-Deadline-Ms"

@@ -8,7 +8,8 @@ import uuid
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import error_response, internal_error
+from api.error_replies import error_response
+from api.errors import internal_error
 from api.timings import Timings
 
 log = logging.getLogger(__name__)

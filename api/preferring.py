@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.answering import lane_of
 from api.body import read_bytes
 from api.deadlines import deadline_of
-from api.errors import ApiError, error_response, not_durable, overloaded
+from api.error_replies import error_response
+from api.errors import ApiError, not_durable, overloaded
 from api.jobs.submitting import accepted, idempotency_key_of
 from api.protocol.jobs import LONGEST_WAIT
 from api.replaying import LANE_HEADER, Reply

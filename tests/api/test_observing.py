@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from api.errors import answer_errors
+from api.error_replies import answer_errors
 from api.observing import Observing
 
 
