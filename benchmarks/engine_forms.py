@@ -5,7 +5,7 @@
 
 Prints one row a form, of medians: tokens a second over 1,024 mixed texts; the same as a share of what SGEMM, measured
 before and after in the same process, would allow if nothing but the linear layers cost anything; and milliseconds for
-one text of 12 tokens. docs/decisions/0002-the-form-of-the-engine.md says what follows from it.
+one text of 12 tokens, or of `--short-tokens`. docs/decisions/0002-the-form-of-the-engine.md says what follows from it.
 """
 
 import argparse
@@ -44,6 +44,7 @@ class Form:
 FORMS = {
     "as it is": Form(),
     "always eager": Form(constants={"EAGER_TOKENS": NEVER}),
+    "eager up to 64 tokens": Form(constants={"EAGER_TOKENS": 64}),
     "always compiled": Form(constants={"EAGER_TOKENS": ALWAYS}),
     "compiled, without oneDNN": Form({"FLAGS_use_onednn": "0", "FLAGS_use_mkldnn": "0"}, {"EAGER_TOKENS": ALWAYS}),
     "chunks of 512 tokens": Form(constants={"CHUNK_TOKENS": 512}),
@@ -64,7 +65,7 @@ class Pass:
     short_milliseconds: float
 
 
-def run_form(form: Form, model: Path) -> None:
+def run_form(form: Form, model: Path, short_tokens: int) -> None:
     """Serve one form: for every line on standard input one pass, written as JSON to standard output."""
     prepare_process("cpu", None)
     from pooling import engine as engine_module
@@ -75,7 +76,7 @@ def run_form(form: Form, model: Path) -> None:
     engine = engine_module.Engine.load(spec)
     engine.warm_up(16384, 256)
     inputs = [engine_module.PoolingInput(ids) for ids in token_ids(spec)]
-    short = [engine_module.PoolingInput(np.full(SHORT_TOKENS, 2000, dtype=np.int32))]
+    short = [engine_module.PoolingInput(np.full(short_tokens, 2000, dtype=np.int32))]
     engine.forward(inputs)
     for _ in sys.stdin:
         before = sgemm_gigaflops()
@@ -112,8 +113,9 @@ def linear_flop_per_token(spec: ModelSpec) -> int:
     return 2 * layers * (4 * spec.hidden_size**2 + 2 * spec.hidden_size * inner)
 
 
-def start_form(name: str, model: Path) -> "subprocess.Popen[str]":
+def start_form(name: str, model: Path, short_tokens: int) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "benchmarks.engine_forms", "--form", name, "--model", str(model)]
+    command += ["--short-tokens", str(short_tokens)]
     environment = {**os.environ, **FORMS[name].environment}
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -129,7 +131,7 @@ def next_pass(process: "subprocess.Popen[str]") -> Pass:
     return Pass(*json.loads(process.stdout.readline()))
 
 
-def compare(model: Path, rounds: int, names: list[str], peer_python: Path | None) -> None:
+def compare(model: Path, rounds: int, names: list[str], short_tokens: int, peer_python: Path | None) -> None:
     """Print the table: all forms in turn, `rounds` times."""
     spec = resolve_spec(model)
     tokens = sum(map(len, token_ids(spec)))
@@ -144,7 +146,7 @@ def compare(model: Path, rounds: int, names: list[str], peer_python: Path | None
             peer = start_peer(model, mixed_texts(), directory, peer_python)
             stack.callback(peer.process.kill)
             peer.encode()
-        processes = {name: start_form(name, model) for name in names}
+        processes = {name: start_form(name, model, short_tokens) for name in names}
         for process in processes.values():
             stack.callback(process.kill)
         for _ in range(rounds):
@@ -169,15 +171,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--short-tokens", type=int, default=SHORT_TOKENS, help="of the one text")
     parser.add_argument("--model", type=Path, help="a checkpoint directory; the default model is fetched without it")
     parser.add_argument("--peer-python", type=Path, help="a Python that has sentence-transformers")
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     model = options.model or local_checkpoint(DEFAULT_MODEL, None, Path.home() / ".cache" / "millpond")
     if options.form:
-        run_form(FORMS[options.form], model)
+        run_form(FORMS[options.form], model, options.short_tokens)
     else:
-        compare(model, options.rounds, options.forms, options.peer_python)
+        compare(model, options.rounds, options.forms, options.short_tokens, options.peer_python)
 
 
 if __name__ == "__main__":

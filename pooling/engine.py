@@ -15,7 +15,7 @@ from pooling.architectures import Head
 from pooling.compiled import as_program
 from pooling.config import ModelSpec
 from pooling.dense import DenseModule
-from pooling.device import multiplies_narrowly, processor_has_amx, select_device
+from pooling.device import most_eager_tokens, multiplies_narrowly, processor_has_amx, select_device
 from pooling.embedded_images import EmbeddedImages
 from pooling.errors import InputError
 from pooling.finishing import finished_embedding, finished_scores
@@ -51,9 +51,9 @@ CHUNK_TOKENS = 1024
 # Tokens computed at once on a GPU, which has no such caches.
 GPU_CHUNK_TOKENS = 16_384
 
-# Up to this many tokens the model runs eagerly, above as a compiled program: starting a program costs more than a short
-# forward saves, and each new shape costs it some milliseconds once.
-EAGER_TOKENS = 64
+# Up to this many tokens the model runs eagerly, above as a compiled program, which each new shape costs some
+# milliseconds once.
+EAGER_TOKENS = most_eager_tokens()
 
 WARM_UP_LENGTHS = (12, 48, 128, 256)
 

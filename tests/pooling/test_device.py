@@ -6,7 +6,7 @@ import sys
 import paddle
 import pytest
 
-from pooling.device import prepare_process, select_device
+from pooling.device import most_eager_tokens, prepare_process, select_device
 from pooling.errors import DeviceError
 
 
@@ -49,6 +49,12 @@ def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 1)
     with pytest.raises(DeviceError, match="gpu:1 does not exist: this machine shows 1 GPUs"):
         select_device("gpu:1")
+
+
+@pytest.mark.parametrize(("vendor", "tokens"), [("AuthenticAMD", 32), ("GenuineIntel", 64)])
+def test_programs_pay_earlier_on_amd(monkeypatch: pytest.MonkeyPatch, vendor: str, tokens: int) -> None:
+    monkeypatch.setattr("pooling.device._processor", lambda: f"vendor_id\t: {vendor}\nflags\t\t: fpu avx2\n")
+    assert most_eager_tokens() == tokens
 
 
 def test_configuration_and_tokenizing_load_neither_paddle_nor_transformers() -> None:
