@@ -1,6 +1,7 @@
 """A whole Millpond, started by its own command line as a user would."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -21,13 +22,26 @@ GOLDEN = Path(__file__).parent / "golden"
 TINY_BERT = GOLDEN / "tiny-bert"
 
 
+PORTS_OF_A_PROCESS = 2_000
+"""Below 32,768, where the kernel takes the ports of connections from: none gets between a choice and its server."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody listens on now, and no other process of the tests chooses from."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    ports = range(16_000 + process * PORTS_OF_A_PROCESS, 16_000 + (process + 1) * PORTS_OF_A_PROCESS)
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(ports)
+        if port not in found and _is_free(port):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
 
 
 class Millpond:
