@@ -30,6 +30,7 @@ from scheduler.messages import Failure, LeasedItem, MicroBatch, Result, Vector, 
 from scheduler.metrics import STAGE_SECONDS
 from scheduler.settings import BATCH_SECONDS_LIMIT, RENEWAL_SECONDS, SLOTS
 from workers.engine_thread import EngineThread
+from workers.hearing import Hearing
 from workers.images import ItemImages
 from workers.profiling import sample_of
 from workers.settings import WorkerSettings
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 60.0
 """How long finished results are held for a Redis that is away. After that the items are simply run again."""
-
-DEAF_SECONDS = 10.0
-"""Sent for so long and not delivered: the Celery consumer is connected and hears nothing."""
 
 EXIT_HUNG, EXIT_DEAF, EXIT_NO_HEARTBEAT = 70, 71, 72
 
@@ -73,6 +71,7 @@ class Resident:
         self._images = ItemImages(processor, self._keys, settings.max_image_pixels)
         self._engine_thread = engine_thread
         self._held: dict[str, float] = {}
+        self._hearing = Hearing()
         self._timing = threading.Lock()
         self._finished_ns = 0
         self._leaving = threading.Event()
@@ -91,6 +90,7 @@ class Resident:
 
     def run(self, batch_id: str) -> None:
         """Claims a micro-batch, runs it and commits its results; nothing at all when it is not to be had any more."""
+        self._hearing.heard()
         reply = _insist(leases.claim(self._keys, batch_id, self.worker_id).run_blocking, self._redis, "claim")
         batch = leases.claimed_batch(batch_id, reply)
         if batch is None:
@@ -172,7 +172,6 @@ class Resident:
             os._exit(EXIT_NO_HEARTBEAT)
 
     def _renew_for_ever(self) -> NoReturn:
-        deaf_since: float | None = None
         while True:
             try:
                 for batch_id, since in list(self._held.items()):
@@ -180,12 +179,12 @@ class Resident:
                     leases.renew(self._keys, batch_id, self.worker_id).run_blocking(self._redis)
                 if not self._leaving.is_set():
                     step = leases.heartbeat(self._keys, self.worker_id, self._life_signs)
-                    deaf_since = self._end_if_deaf(deaf_since, step.run_blocking(self._redis))
+                    self._end_if_deaf(step.run_blocking(self._redis))
             except (RedisError, OSError) as error:
                 if not is_passing(error):
                     raise
                 log.warning("redis is away: %s", error)
-                deaf_since = None
+                self._hearing.reset()
             time.sleep(RENEWAL_SECONDS)
 
     def _end_if_hung(self, batch_id: str, since: float) -> None:
@@ -194,14 +193,10 @@ class Resident:
             log.critical("batch %s has run for %.0f s: ending this worker", batch_id, seconds)
             os._exit(EXIT_HUNG)
 
-    def _end_if_deaf(self, since: float | None, sent: int) -> float | None:
-        if sent <= len(self._held):
-            return None
-        since = since or time.monotonic()
-        if time.monotonic() - since > DEAF_SECONDS:
+    def _end_if_deaf(self, sent: int) -> None:
+        if self._hearing.is_deaf(sent=sent > len(self._held)):
             log.critical("work waits and the broker delivers none: ending this worker")
             os._exit(EXIT_DEAF)
-        return since
 
 
 def _pooling_input(leased: LeasedItem, images: tuple[PreparedImage, ...]) -> PoolingInput:

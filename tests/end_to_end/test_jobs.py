@@ -1,6 +1,5 @@
-"""Jobs, from their submission to their results: by the queue's own routes, and by `Prefer`."""
+"""Jobs, from their submission to their results, by the queue's own routes."""
 
-import json
 import re
 import struct
 import tempfile
@@ -11,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 import pytest
 
 from api.keyfile import KeyEntry, add_entry, digest_of, remove_entry
-from scheduler.keys import JOB_COUNTERS, JOBS
+from scheduler.keys import JOBS
+from tests.answers import assert_one_answer
 from tests.conftest import eventually
-from tests.end_to_end.job_calls import Caller, assert_one_answer
+from tests.end_to_end.job_calls import Caller, submissions
 from tests.end_to_end.pooling_routes import EMBEDDER, RERANKER, WAYS, Way, models_file
 from tests.end_to_end.waiting import held_still, metric, taking
 from tests.scheduler.test_durability import redis_with
@@ -83,12 +82,6 @@ def ann(callers: dict[str, Caller]) -> Caller:
 @pytest.fixture
 def bob(callers: dict[str, Caller]) -> Caller:
     return callers["bob"]
-
-
-def submissions(server: Millpond) -> int:
-    """How many jobs there have been."""
-    with redis_of(server) as redis:
-        return int(redis.hget(JOB_COUNTERS, "submitted") or 0)
 
 
 @pytest.mark.parametrize("way", WAYS_SERVED, ids=str)
@@ -386,79 +379,6 @@ def test_a_job_that_ten_processes_did_not_survive_is_given_up(server: Millpond, 
     assert (job["status"], job["status_code"], job["error"]["error"]["code"]) == ("failed", 500, "job_given_up")
 
 
-def prefer(caller: Caller, *values: str, path: str = EMBEDDINGS, body: Any = None, **headers: str) -> httpx.Response:
-    lines = [("Prefer", value) for value in values] + [(k.replace("_", "-"), v) for k, v in headers.items()]
-    return caller.http.post(path, json=BODY if body is None else body, headers=httpx.Headers(lines))
-
-
-def test_a_call_that_prefers_to_be_answered_later_becomes_a_job(ann: Caller) -> None:
-    live = ann.http.post(EMBEDDINGS, json=BODY)
-    reply = prefer(ann, "Respond-Async", Millpond_Lane="bulk")
-    assert (reply.status_code, reply.headers["preference-applied"]) == (202, "respond-async")
-    job = ann.ended(reply.json()["id"])
-    assert (job["status"], job["lane"]) == ("succeeded", "bulk")
-    assert_one_answer(ann.result(job["id"]).content, live.content)
-    assert reply.headers["location"] == f"/v1/jobs/{job['id']}"
-
-
-@pytest.mark.parametrize("values", [["wait=30"], ["respond-async", "wait=30"], ['respond-async, wait="30", x;y=z']])
-def test_a_call_that_prefers_to_wait_is_answered_as_without(ann: Caller, values: list[str]) -> None:
-    live = ann.http.post(EMBEDDINGS, json=BODY)
-    reply = prefer(ann, *values)
-    assert (reply.status_code, reply.headers["preference-applied"]) == (200, "wait=30")
-    assert_one_answer(reply.content, live.content)
-    assert ann.http.get(reply.headers["location"]).json()["status"] == "succeeded"
-    framed = prefer(ann, *values, Accept="application/octet-stream")
-    assert framed.headers["content-type"] == "application/octet-stream"
-
-
-def test_a_call_that_waits_no_longer_is_told_where_its_job_is(server: Millpond, ann: Caller) -> None:
-    with held_still(server):
-        with taking(0.9, 3):
-            reply = prefer(ann, "wait=1", Idempotency_Key="waiting")
-        assert (reply.status_code, reply.headers["preference-applied"]) == (202, "respond-async")
-        with taking(0.9, 3):
-            at_deadline = prefer(ann, "wait=30", Millpond_Deadline_Ms="1500")
-        assert at_deadline.status_code == 202
-    again = prefer(ann, "wait=30", Idempotency_Key="waiting")
-    assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
-    assert again.headers["location"] == reply.headers["location"]
-
-
-def test_preferences_that_ask_for_nothing_known_change_nothing(server: Millpond, ann: Caller) -> None:
-    before = submissions(server)
-    for value in ("handling=lenient", "wait", "wait=soon", "wait=-1", "", ",;=,", "return=minimal"):
-        reply = prefer(ann, value)
-        assert reply.status_code == 200, reply.text
-        assert "preference-applied" not in reply.headers
-    assert ann.http.post("/tokenize", json={"prompt": "a"}, headers={"Prefer": "respond-async"}).status_code == 200
-    assert submissions(server) == before
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        (EMBEDDINGS, {**BODY, "input": "a " * 99}, 400),
-        ("/v2/embed", {"model": EMBEDDER, "texts": "x"}, 400),
-        ("/embed", {"inputs": []}, 400),
-        ("/rerank", {"query": "q", "texts": 3}, 422),
-        (EMBEDDINGS, {**BODY, "input": "a" * 100_001}, 413),
-    ],
-)
-def test_a_call_that_becomes_a_job_is_refused_in_the_form_of_its_route(
-    ann: Caller, path: str, body: Any, status: int
-) -> None:
-    live = ann.http.post(path, json=body)
-    reply = prefer(ann, "respond-async", path=path, body=body)
-    assert (reply.status_code, reply.content) == (live.status_code, live.content)
-    assert live.status_code == status
-
-
-def test_a_body_of_another_type_is_refused_as_without(ann: Caller) -> None:
-    content, headers = json.dumps(BODY).encode(), {"Content-Type": "text/plain", "Prefer": "respond-async"}
-    assert ann.http.post(EMBEDDINGS, content=content, headers=headers).status_code == 415
-
-
 def test_the_end_of_a_job_hands_in_the_webhook_that_tells_of_it(server: Millpond, ann: Caller) -> None:
     webhook = {"url": "http://127.0.0.1:9/hook", "secret": "whsec_" + "c2VjcmV0" * 6}
     with held_still(server):
@@ -480,7 +400,8 @@ def test_the_end_of_a_job_hands_in_the_webhook_that_tells_of_it(server: Millpond
 def test_a_redis_that_keeps_nothing_on_disk_gets_no_jobs() -> None:
     with redis_with(appendonly="no") as redis, serving("--redis-url", redis.url) as server:
         jobs = Caller(server)
-        for reply in (jobs.submit(EMBEDDINGS, {"input": "a"}), prefer(jobs, "respond-async", body={"input": "a"})):
+        preferring = jobs.http.post(EMBEDDINGS, json={"input": "a"}, headers={"Prefer": "respond-async"})
+        for reply in (jobs.submit(EMBEDDINGS, {"input": "a"}), preferring):
             assert (reply.status_code, reply.json()["error"]["code"]) == (503, "queue_not_durable")
             assert "appendonly yes" in reply.json()["error"]["message"]
         assert jobs.http.post(EMBEDDINGS, json={"input": "a"}).status_code == 200

@@ -172,7 +172,7 @@ def test_a_reply_tells_how_long_it_took_and_where(server: Millpond, path: str) -
     with ThreadPoolExecutor() as threads:
         began = time.monotonic()
         with held_still(server):
-            call = threads.submit(httpx.post, server.url + path, json=body, headers=headers)
+            call = threads.submit(httpx.post, server.url + path, json=body, headers=headers, timeout=60)
             waits(server, EMBEDDER, 2)
             eventually(lambda: metric(server, "millpond_queue_age_seconds", model=EMBEDDER) > HELD_MS / 1000)
         reply = call.result()

@@ -26,6 +26,7 @@ from scheduler.messages import Failure, Item, Result, Vector
 from scheduler.results import Callers
 from workers import resident as resident_module
 from workers.engine_thread import EngineThread
+from workers.hearing import Hearing
 from workers.resident import Resident
 from workers.settings import WorkerSettings
 
@@ -115,6 +116,14 @@ def test_results_are_what_the_engine_computed(clean_redis_url: str) -> None:
         found = submit(clean_redis_url, resident, items_of([7, 8]))
     vectors = [each.data for each in found if isinstance(each, Vector)]
     assert vectors == [np.asarray([14, 2], "<f4").tobytes(), np.asarray([16, 2], "<f4").tobytes()]
+
+
+def test_each_batch_that_arrives_is_heard(clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Hearing] = []
+    monkeypatch.setattr(Hearing, "heard", lambda self: heard.append(self))
+    with connect(clean_redis_url) as redis, resident_on(redis, Engine()) as resident:
+        submit(clean_redis_url, resident, items_of([1]))
+    assert len(heard) == 1
 
 
 def test_results_tell_how_long_their_items_waited_and_were_computed(clean_redis_url: str) -> None:
