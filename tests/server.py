@@ -22,14 +22,15 @@ GOLDEN = Path(__file__).parent / "golden"
 TINY_BERT = GOLDEN / "tiny-bert"
 
 
-PORTS_OF_A_PROCESS = 2_000
-"""Below 32,768, where the kernel takes the ports of connections from: none gets between a choice and its server."""
+FIRST_PORT, PORTS_OF_A_PROCESS, PROCESSES = 16_000, 2_000, 8
+"""All below 32,768, where the kernel takes the ports of connections from: none gets between a choice and its server."""
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, and no other process of the tests chooses from."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
-    ports = range(16_000 + process * PORTS_OF_A_PROCESS, 16_000 + (process + 1) * PORTS_OF_A_PROCESS)
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PROCESSES
+    first = FIRST_PORT + process * PORTS_OF_A_PROCESS
+    ports = range(first, first + PORTS_OF_A_PROCESS)
     found: list[int] = []
     while len(found) < count:
         port = random.choice(ports)
